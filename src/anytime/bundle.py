@@ -1,0 +1,202 @@
+"""The bundle: the immutable directory a model is deployed as, and all that export and runtime share.
+
+``manifest.json`` describes the model and lists every other file with its size and SHA-256; the bundle's id is the
+hash of the manifest, and so of its contents. What is measured on a machine lives beside a bundle, never in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from anytime.errors import BundleError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+
+
+class KvLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shape of the key/value cache: [row, head, position, channel] for each layer."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    dtype: str
+
+
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One variant of the model's graph with what it needs to run."""
+
+    file: str
+    precision: str
+    opset: int
+    runtime: str
+
+
+class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a question becomes a prompt, a thought begins and ends, and an answer stops.
+
+    ``close`` is the whole text that ends a thought by force, up to the first token of the answer; the tag in it
+    (``close`` without surrounding white space) is what the model itself writes when it is done.
+    """
+
+    template: str
+    template_sha256: str
+    think: str
+    close: str
+    stop_ids: tuple[int, ...]
+    special_tokens: dict[str, str]
+
+
+class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sha256: str
+    size: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    architecture: str
+    parameters: int
+    made_by: str
+    vocab_size: int
+    max_context: int
+    graphs: tuple[Graph, ...]
+    kv: KvLayout
+    chat: Chat
+    sampling: SamplingDefaults = SamplingDefaults()
+    files: dict[str, FileRecord] = {}  # noqa: RUF012  (msgspec copies mutable defaults)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle on disk."""
+
+    path: Path
+    id: str
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle and check every file against the manifest.
+
+        Raises:
+            BundleError: it is missing, incomplete, altered, or made by a newer version.
+        """
+        root = Path(path)
+        raw = _read_manifest(root)
+        manifest = _decode(raw, root)
+        for name, record in manifest.files.items():
+            _check_file(root, name, record)
+        return cls(root, hashlib.sha256(raw).hexdigest(), manifest)
+
+    @classmethod
+    def reference(cls) -> Bundle:
+        """The reference reasoner that ships with the package."""
+        return cls.load(Path(__file__).parent / "data" / "reference")
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+
+def _read_manifest(root: Path) -> bytes:
+    if not root.is_dir():
+        raise BundleError(f"no bundle at {root}: give the directory that 'anytime export' wrote")
+    try:
+        return (root / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{root} is not a bundle: {MANIFEST} cannot be read ({error.strerror}); "
+            "make one with 'anytime export CHECKPOINT OUT'"
+        ) from error
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def _decode(raw: bytes, root: Path) -> Manifest:
+    try:
+        version = msgspec.json.decode(raw, type=_Version).schema_version
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                f"bundle {root} has schema version {version}, this anytime reads up to {SCHEMA_VERSION}: "
+                "upgrade anytime, or export the checkpoint again with this version"
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"bundle {root} has a damaged {MANIFEST} ({error}); copy or export it again") from error
+
+
+def _check_file(root: Path, name: str, record: FileRecord) -> None:
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise BundleError(f"bundle {root} names a file outside itself ({name!r}); do not use it")
+    path = root / name
+    if not path.is_file():
+        raise BundleError(f"bundle {root} is incomplete: {name} is missing; copy or export it again")
+    size = path.stat().st_size
+    if size != record.size:
+        raise BundleError(
+            f"bundle {root} is damaged: {name} has {size} bytes instead of {record.size}; copy or export it again"
+        )
+    if _sha256(path) != record.sha256:
+        raise BundleError(f"bundle {root} was altered: {name} does not match its checksum; copy or export it again")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def staging(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """A scratch directory beside ``out`` that becomes ``out`` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        BundleError: ``out`` already exists, or its parent cannot be written to.
+    """
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target} already exists and bundles are never changed: choose another directory")
+    scratch = target.parent / f".{target.name}.{os.getpid()}.part"
+    try:
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise BundleError(
+            f"cannot write to {target.parent} ({error.strerror}): choose a directory you may write to"
+        ) from error
+    try:
+        yield scratch
+        scratch.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def seal(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest of a finished directory, with the checksum of every file in it."""
+    files = {
+        str(path.relative_to(directory)): FileRecord(_sha256(path), path.stat().st_size)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    whole = msgspec.structs.replace(manifest, files=files)
+    (directory / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2))

@@ -1,0 +1,47 @@
+"""Every exception of the package: what happened, the offending value, and what to do about it."""
+
+from __future__ import annotations
+
+
+class AnytimeError(Exception):
+    """Base of all errors raised on purpose; ``str()`` is a whole message for a person."""
+
+
+class UsageError(AnytimeError, ValueError):
+    """The call itself is wrong; the same call will fail again. The command line exits with 2."""
+
+
+class BudgetError(UsageError):
+    """A budget or deadline that cannot be read: NaN, infinite, both given, not a duration."""
+
+
+class PromptError(UsageError):
+    """A prompt that is empty, too long for the model's context, or not valid text."""
+
+
+class AnswerFormatError(UsageError):
+    """An answer format that nothing can match, or whose length is not bounded."""
+
+
+class QuestionFileError(UsageError):
+    """A question file with a malformed line; the message names file and line."""
+
+
+class BundleError(AnytimeError):
+    """A bundle that is missing, incomplete, altered, or made by a newer version."""
+
+
+class ProfileError(AnytimeError):
+    """A latency profile that cannot be read, stored, or used with this bundle on this machine."""
+
+
+class EngineError(AnytimeError):
+    """The inference engine failed or was lost."""
+
+
+class StepTerminated(AnytimeError):
+    """An engine run ended early because it was told to; the sequence stands where it stood before."""
+
+
+class ExportError(AnytimeError):
+    """A checkpoint that cannot be exported, or whose exported graph disagrees with the original."""

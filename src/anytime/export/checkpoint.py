@@ -1,0 +1,98 @@
+"""Reading a Hugging Face checkpoint: its shape, its chat template, its stop tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anytime.bundle import TOKENIZER, Chat
+from anytime.errors import ExportError
+
+_PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint directory that transformers can read."""
+
+    path: Path
+    config: Any
+    tokenizer: Any
+    parameters: int
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a checkpoint directory.
+
+    Raises:
+        ExportError: it is missing, incomplete, or not a decoder-only language model.
+    """
+    for name, remedy in (("config.json", "give a checkpoint directory"), (TOKENIZER, "save a fast tokenizer with it")):
+        if not (path / name).is_file():
+            raise ExportError(f"{path} has no {name}: {remedy} (Hugging Face layout)")
+    try:
+        from transformers import AutoConfig, AutoTokenizer
+    except ImportError as error:
+        raise ExportError("export needs torch, transformers and Optimum: pip install 'anytime[export]'") from error
+    try:
+        config = AutoConfig.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(f"transformers cannot read {path}: {error}") from error
+    if not any(name.endswith("ForCausalLM") for name in config.architectures or ()):
+        raise ExportError(f"{path} holds {config.architectures}, not a decoder-only language model (…ForCausalLM)")
+    return Checkpoint(path, config, tokenizer, _count_parameters(path))
+
+
+def _count_parameters(path: Path) -> int:
+    """Parameters in the checkpoint's files, shared ones once."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise ExportError(f"{path} has no *.safetensors weights: save the model with safe_serialization=True")
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as weights:
+                for name in weights.keys():  # noqa: SIM118  (not a dict)
+                    size = 1
+                    for n in weights.get_slice(name).get_shape():
+                        size *= n
+                    total += size
+        except (SafetensorError, OSError) as error:
+            raise ExportError(f"{file} cannot be read ({error}); copy the checkpoint again") from error
+    return total
+
+
+def chat_of(source: Checkpoint, think: str, close: str) -> Chat:
+    """The chat part of the manifest. ``think`` is left out where the template's own prompt already ends with it."""
+    tokenizer = source.tokenizer
+    template = tokenizer.chat_template or _PLAIN_TEMPLATE
+    stop_ids = {tokenizer.eos_token_id, *_generation_stops(source)} - {None}
+    if not stop_ids:
+        raise ExportError(f"{source.path} names no end-of-text token: set eos_token in the tokenizer")
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "?"}], chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    opened = prompt.rstrip().endswith(think.strip())
+    return Chat(
+        template=template,
+        template_sha256=hashlib.sha256(template.encode()).hexdigest(),
+        think="" if opened else think,
+        close=close,
+        stop_ids=tuple(sorted(stop_ids)),
+        special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)},
+    )
+
+
+def _generation_stops(source: Checkpoint) -> list[int]:
+    """End tokens the generation configuration names beside the tokenizer's."""
+    from transformers import GenerationConfig
+
+    if not (source.path / "generation_config.json").is_file():
+        return []
+    ends = GenerationConfig.from_pretrained(source.path).eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]

@@ -1,0 +1,1 @@
+"""Compiled kernels. They know numbers, not rooms; each has a plain Python reference in the room that uses it."""

@@ -1,0 +1,88 @@
+"""The engine protocol: what a backend does for the decode loop, on sequences that it owns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+class Health(Enum):
+    READY = "ready"
+    BUSY = "busy"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What an engine can do, and what identifies it in a latency profile."""
+
+    name: str
+    version: str
+    provider: str
+    threads: int
+    precision: str
+    vocab_size: int
+    max_rows: int
+    max_context: int
+
+
+@dataclass(slots=True)
+class Seq:
+    """A sequence in the engine: its length in tokens, and the engine's own state."""
+
+    length: int
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens to append to a sequence, and for how many of the last ones logits are wanted."""
+
+    seq: Seq
+    tokens: Sequence[int]
+    want: int = 1
+
+
+class Engine(Protocol):
+    """Runs tokens through the model. One thread calls ``run``; ``terminate`` and ``health`` come from any."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def open(self) -> Seq:
+        """An empty sequence."""
+        ...
+
+    def fork(self, seq: Seq) -> Seq:
+        """Another sequence that begins as this one stands."""
+        ...
+
+    def truncate(self, seq: Seq, length: int) -> None:
+        """Forget everything behind the first ``length`` tokens."""
+        ...
+
+    def close(self, seq: Seq) -> None:
+        """Give the sequence's memory back."""
+        ...
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        """Append every row's tokens to its sequence; the logits of its last ``want`` tokens, [want, vocab].
+
+        Raises:
+            StepTerminated: ``terminate(generation)`` came first; the sequences stand as before.
+            EngineError: the backend failed.
+        """
+        ...
+
+    def terminate(self, generation: int) -> None:
+        """End the run of this generation as soon as the backend can; ignored when it is not the current one."""
+        ...
+
+    def health(self) -> Health: ...

@@ -1,0 +1,84 @@
+"""From a bundle on disk to a machine ready to run: engine, tokenizer and the latency profile that belongs to them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from anytime.bundle import Bundle
+from anytime.errors import ProfileError
+from anytime.runtime.engine import Engine
+from anytime.runtime.measure import Progress, measure
+from anytime.runtime.ort import OrtEngine
+from anytime.runtime.prompt import Codec
+from anytime.scheduler.clock import MONOTONIC
+from anytime.scheduler.profile import LatencyProfile, ProfileKey, find, read, store
+from anytime.targets import Host, detect
+
+_log = logging.getLogger("anytime")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bundle opened on this host."""
+
+    bundle: Bundle
+    engine: Engine
+    codec: Codec
+    host: Host
+    key: ProfileKey
+
+
+def open_bundle(bundle: str | os.PathLike[str] | None, threads: int | None = None) -> Loaded:
+    """Open a bundle, by default the reference, with ONNX Runtime on the CPU.
+
+    Raises:
+        BundleError, EngineError: it cannot be opened.
+    """
+    opened = Bundle.load(bundle) if bundle is not None else Bundle.reference()
+    host = detect()
+    engine = OrtEngine(opened, threads or host.threads())
+    spec = engine.spec
+    key = ProfileKey(
+        bundle=opened.id,
+        engine=spec.name,
+        version=spec.version,
+        provider=spec.provider,
+        threads=spec.threads,
+        precision=spec.precision,
+        max_rows=spec.max_rows,
+        max_context=spec.max_context,
+        processor=host.processor,
+        gpu="none",
+        power_mode=host.power_mode,
+    )
+    return Loaded(opened, engine, Codec(opened), host, key)
+
+
+def measure_profile(loaded: Loaded, quick: bool, progress: Progress = lambda what, done: None) -> LatencyProfile:
+    """Measure a profile of what was opened; nothing is stored."""
+    return measure(loaded.engine, loaded.key, loaded.host, MONOTONIC, quick, progress)
+
+
+def find_profile(
+    loaded: Loaded, file: Path | None, estimate: bool, progress: Progress = lambda what, done: None
+) -> LatencyProfile:
+    """The profile in ``file``, else the stored one, else one measured quickly now and stored if possible.
+
+    Raises:
+        ProfileError: the file cannot be used here.
+    """
+    if file is not None:
+        return read(file, loaded.key, estimate)
+    stored = find(loaded.key)
+    if stored is not None:
+        return stored
+    _log.warning("no latency profile of this bundle on this machine: measuring a quick one ('anytime profile' does it well)")
+    profile = measure_profile(loaded, quick=True, progress=progress)
+    try:
+        store(profile)
+    except ProfileError as error:
+        _log.warning("%s; it is used for this process only", error)
+    return profile

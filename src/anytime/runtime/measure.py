@@ -1,0 +1,210 @@
+"""Measuring a latency profile: engine runs over sizes and contexts, decode passes, and how late a caller wakes."""
+
+from __future__ import annotations
+
+import math
+import platform
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from anytime.runtime.engine import Engine, Row, Seq
+from anytime.scheduler.clock import NS_PER_MS, NS_PER_S, Clock, utc_stamp
+from anytime.scheduler.fit import fit_relative, tail_quantile
+from anytime.scheduler.profile import DELTA, Cell, Fit, LatencyProfile, ProfileKey
+from anytime.targets import Host
+
+_TOKENS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+_CONTEXTS = (0, 64, 256, 512, 1024, 2048)
+_SEGMENTS = (8, 32, 128)
+_WARM_UP_RUNS = 5
+_WAKE_UPS = 200
+_LEAST_DELIVERY_NS, _MOST_DELIVERY_NS = 300_000, 5 * NS_PER_MS
+_PASS_TOKENS = 512
+
+Progress = Callable[[str, float], None]  # what is being measured, and how much of it is done, 0 to 1
+
+
+def measure(
+    engine: Engine, key: ProfileKey, host: Host, clock: Clock, quick: bool, progress: Progress = lambda what, done: None
+) -> LatencyProfile:
+    """Measure a profile: some seconds when ``quick``, about a minute otherwise; slow models take longer."""
+    prober = _Prober(engine, clock)
+    for _ in range(_WARM_UP_RUNS):
+        prober.time_run(16, prober.sequence(0))
+    runs = _measure_runs(prober, 4 if quick else 30, progress)
+    steps = _measure_steps(prober, (3 if quick else 30) * NS_PER_S, progress)
+    delivery_ns = _measure_delivery(prober, clock, progress)
+    fit = fit_profile(runs, steps)
+    return LatencyProfile(
+        key=key,
+        created=utc_stamp(),
+        quick=quick,
+        environment={
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "cores": str(host.cores),
+            "memory_gib": str(host.memory_gib),
+            "governor": host.governor,
+            "load": f"{host.load:.2f}",
+        },
+        warnings=tuple(_warnings(host, fit, steps)),
+        delivery_ns=delivery_ns,
+        fit=fit,
+        runs=tuple(runs),
+        steps=tuple(steps),
+    )
+
+
+class _Prober:
+    """Times runs of the engine on tokens that mean nothing."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.engine, self._clock = engine, clock
+        self._token = min(100, engine.spec.vocab_size - 1)
+        self._base = engine.open()
+
+    def sequence(self, context: int) -> Seq:
+        """A sequence of ``context`` tokens; longer ones grow from the last."""
+        if context < self._base.length:
+            self._base = self.engine.open()
+        if context > self._base.length:
+            self.engine.run([Row(self._base, [self._token] * (context - self._base.length))], 0)
+        return self.engine.fork(self._base)
+
+    def time_run(self, tokens: int, seq: Seq) -> int:
+        start = self._clock.now()
+        self.engine.run([Row(seq, [self._token] * tokens)], 0)
+        return self._clock.now() - start
+
+
+def _measure_runs(prober: _Prober, repeats: int, progress: Progress) -> list[Cell]:
+    """Multi-token runs; sizes and contexts are interleaved over the repeats, so that drift hits all alike."""
+    most = prober.engine.spec.max_context
+    cells = [(n, c) for c in _CONTEXTS for n in _TOKENS if n + c <= most and (n <= 64 or c == 0 or n == c)]
+    times: dict[tuple[int, int], list[int]] = {cell: [] for cell in cells}
+    for i in range(repeats):
+        progress("prefill", i / repeats)
+        for tokens, context in cells:
+            times[tokens, context].append(prober.time_run(tokens, prober.sequence(context)))
+    progress("prefill", 1.0)
+    return [Cell(tokens, context, tuple(values)) for (tokens, context), values in times.items()]
+
+
+def _measure_steps(prober: _Prober, time_ns: int, progress: Progress) -> list[Cell]:
+    """Whole decode passes, one after the other, until the time is spent (at least one)."""
+    length = min(_PASS_TOKENS, prober.engine.spec.max_context // 2)
+    passes: list[Cell] = []
+    spent_ns = 0
+    while not passes or spent_ns < time_ns:
+        progress("decode", min(1.0, spent_ns / time_ns))
+        start = prober.engine.spec.max_context // 8
+        seq = prober.sequence(start)
+        passes.append(Cell(1, start, tuple(prober.time_run(1, seq) for _ in range(length))))
+        spent_ns += sum(passes[-1].times_ns)
+    progress("decode", 1.0)
+    return passes
+
+
+def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
+    """How late a waiting caller wakes while the engine works, at the 99th percentile, with as much again for the rest."""
+    stop, never = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            prober.time_run(1, prober.sequence(64))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    lateness = []
+    for i in range(_WAKE_UPS):
+        if i % 20 == 0:
+            progress("delivery", i / _WAKE_UPS)
+        instant = clock.now() + 2 * NS_PER_MS
+        clock.wait_until(never, instant)
+        lateness.append(clock.now() - instant)
+    stop.set()
+    worker.join()
+    progress("delivery", 1.0)
+    return int(np.clip(2 * np.quantile(lateness, 0.99), _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS))
+
+
+def fit_profile(runs: list[Cell], steps: list[Cell]) -> Fit:
+    """Coefficients from medians, margins from what they miss."""
+    features = [(c.tokens * (c.context + c.tokens / 2), c.tokens, 1.0) for c in runs]
+    alpha, beta, gamma = fit_relative(features, [float(np.median(c.times_ns)) for c in runs])
+    contexts, medians = _step_medians(steps)
+    p, q = fit_relative([(float(n), 1.0) for n in contexts], medians)
+    run_ratios = [t / max(p * c.context + q, a @ (alpha, beta, gamma)) for c, a in _with(runs, features) for t in c.times_ns]
+    step_ratios = [_ratios(c, p, q) for c in steps]
+    run_margin, run_tail = tail_quantile(run_ratios, DELTA)
+    step_margin, step_tail = tail_quantile(np.concatenate(step_ratios).tolist(), DELTA)
+    segments = []
+    for length in _SEGMENTS:
+        ratios = [ratio for c in steps for ratio in _segment_ratios(c, p, q, length)]
+        if ratios:
+            segments.append((length, max(1.0, tail_quantile(ratios, DELTA)[0])))
+    return Fit(
+        alpha=float(alpha),
+        beta=float(beta),
+        gamma=float(gamma),
+        p=float(p),
+        q=float(q),
+        run_margin=max(1.0, run_margin),
+        run_tail=run_tail,
+        step_margin=max(1.0, step_margin),
+        step_tail=step_tail,
+        segments=tuple(segments),
+    )
+
+
+def _with(runs: list[Cell], features: list[tuple[float, float, float]]) -> list[tuple[Cell, np.ndarray]]:  # type: ignore[type-arg]
+    return [(cell, np.array(feature)) for cell, feature in zip(runs, features, strict=True)]
+
+
+def _step_medians(steps: list[Cell], width: int = 32) -> tuple[list[float], list[float]]:
+    """Median step time over stretches of ``width`` contexts, all passes together."""
+    by_stretch: dict[int, list[int]] = {}
+    for cell in steps:
+        for i, time_ns in enumerate(cell.times_ns):
+            by_stretch.setdefault((cell.context + i) // width, []).append(time_ns)
+    return [(k + 0.5) * width for k in by_stretch], [float(np.median(v)) for v in by_stretch.values()]
+
+
+def _predicted(cell: Cell, p: float, q: float) -> np.ndarray:  # type: ignore[type-arg]
+    return p * (cell.context + np.arange(len(cell.times_ns))) + q
+
+
+def _ratios(cell: Cell, p: float, q: float) -> np.ndarray:  # type: ignore[type-arg]
+    return np.asarray(cell.times_ns) / _predicted(cell, p, q)
+
+
+def _segment_ratios(cell: Cell, p: float, q: float, length: int) -> list[float]:
+    """Measured over predicted time of whole segments, which do not overlap."""
+    times, predicted = np.asarray(cell.times_ns, dtype=float), _predicted(cell, p, q)
+    starts = range(0, len(times) - length + 1, length)
+    return [float(times[i : i + length].sum() / predicted[i : i + length].sum()) for i in starts]
+
+
+def _warnings(host: Host, fit: Fit, steps: list[Cell]) -> list[str]:
+    found = []
+    if host.governor not in ("performance", "unknown"):
+        found.append(
+            f"the clock governor is {host.governor!r}: 'sudo cpupower frequency-set -g performance' steadies it"
+        )
+    if host.load > host.cores / 2:
+        found.append(f"the load is {host.load:.1f} on {host.cores} cores: end other programs and profile again")
+    if host.cores == 1:
+        found.append("there is one core, so the engine competes with the caller: give the process a second one")
+    if fit.step_margin > 1.5:
+        found.append(
+            f"a step in a hundred takes over {fit.step_margin:.1f} times the typical time: pin the process "
+            "(taskset) and end other programs"
+        )
+    first, last = (float(np.median(cell.times_ns)) for cell in (steps[0], steps[-1]))
+    if last > 1.15 * first:
+        found.append(f"steps became {last / first:.2f} times slower while measuring: check cooling and clocks")
+    if not math.isclose(fit.p, 0.0) and fit.q == 0.0:
+        found.append("the fit found no constant cost in a step, which is implausible: profile again")
+    return found

@@ -1,0 +1,113 @@
+"""A question that has been asked: wait for its answer, look at the best so far, or call it off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from anytime.runtime.answer import Answer, Stopped, Tokens
+from anytime.runtime.bank import Candidate
+from anytime.runtime.decode import Job, Machine
+
+Fallback: TypeAlias = "str | Callable[[], str]"
+
+
+@dataclass(slots=True)
+class Pending:
+    """The caller's side of one request. Instants are nanoseconds of the machine's clock."""
+
+    job: Job
+    machine: Machine
+    request_id: str
+    bundle_id: str
+    received_ns: int
+    deadline_ns: int
+    fallback: Fallback
+
+    def result(self) -> Answer:
+        """Wait until the thought is complete or the deadline is there, and take the best answer.
+
+        Raises:
+            PromptError: the prompt does not fit the model.
+        """
+        try:
+            self.machine.clock.wait_until(self.job.done, self.job.ready_ns)
+        except BaseException:  # Ctrl-C in the middle of an answer: the engine must be free for the next one
+            self.cancel()
+            raise
+        return self.leave()
+
+    def leave(self) -> Answer:
+        """The answer as things stand now; a step that is still running is told to end, and nobody waits for it."""
+        overrun = not self.job.done.is_set()
+        if overrun:
+            self.cancel()
+        if self.job.failure is not None:
+            raise self.job.failure
+        return self._answer(self.job.bank.best(), overrun)
+
+    def best(self) -> Answer:
+        """The best answer so far, as it would be returned now. Costs the engine nothing."""
+        return self._answer(self.job.bank.best(), overrun=False)
+
+    def cancel(self) -> None:
+        """Stop thinking; ``result`` then returns the best answer so far."""
+        job = self.job
+        job.cancelled = True
+        if job.started:
+            self.machine.engine.terminate(job.generation)
+        else:
+            job.stopped = "cancelled"
+            job.done.set()
+            job.news.set()
+
+    def wait_for_news(self) -> bool:
+        """Wait until there is a better answer or none can come; False once no more can."""
+        job = self.job
+        more = self.machine.clock.wait_until(job.news, job.ready_ns) and not job.done.is_set()
+        job.news.clear()
+        return more
+
+    def _answer(self, best: Candidate | None, overrun: bool) -> Answer:
+        job = self.job
+        stopped: Stopped = "deadline" if overrun else job.stopped
+        reason = job.reason
+        if best is None:
+            text, why = self._fall_back()
+            waited = "" if job.started else "the request was still waiting for the engine"
+            reason = "; ".join(part for part in (reason, job.bank.refusal(), waited if overrun else "", why) if part)
+        else:
+            text = best.text
+        thought = job.thought[: best.thought_tokens] if best else []
+        answer_tokens = best.answer_tokens if best else 0
+        # Read last: the time of delivery, after everything that takes time.
+        content = self.machine.codec.decode(thought)
+        delivered_ns = self.machine.clock.now()
+        return Answer(
+            text=text,
+            stopped=stopped,
+            source=best.source if best else "fallback",
+            confidence=best.confidence if best else 0.0,
+            calibrated=False,
+            reason=reason,
+            thought=content,
+            tokens=Tokens(job.prompt_tokens, len(thought), job.probe_tokens, answer_tokens),
+            token_cap=job.token_cap,
+            late=delivered_ns > self.deadline_ns,
+            overrun=overrun,
+            received_ns=self.received_ns,
+            deadline_ns=self.deadline_ns,
+            delivered_ns=delivered_ns,
+            request_id=self.request_id,
+            bundle_id=self.bundle_id,
+        )
+
+    def _fall_back(self) -> tuple[str, str]:
+        """The caller's own answer, and what went wrong with it if anything."""
+        if isinstance(self.fallback, str):
+            return self.fallback, ""
+        try:
+            return self.fallback(), ""
+        except Exception as error:  # the caller's own code must not cost the caller its answer
+            return "", f"fallback() raised {error!r}"

@@ -1,0 +1,130 @@
+"""Between text and tokens: the chat template, the think tags, and a prompt that cannot smuggle in special tokens."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from anytime.bundle import TOKENIZER, Bundle
+from anytime.errors import BundleError, PromptError
+
+_MARK = "\ue000anytime\ue001"  # private-use characters, where the question will stand
+
+
+class Codec:
+    """Encodes questions and decodes thoughts for one bundle.
+
+    The template's text around the question is rendered and encoded once; the question itself is encoded by a copy of
+    the tokenizer that knows no added tokens, so that ``<think>`` typed by a user is just text.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        raw = bundle.file(TOKENIZER).read_text(encoding="utf-8")
+        chat = bundle.manifest.chat
+        self._tokenizer = _open(raw, bundle)
+        self._plain = _open(_without_added_tokens(raw), bundle)
+        self._special_ids = frozenset(self._tokenizer.get_added_tokens_decoder())
+        before, after = _frame(chat.template, chat.special_tokens, bundle)
+        self._before, self._after = self._ids(before), self._ids(after + chat.think)
+        self.close_ids = self._ids(chat.close)
+        self.close_tag_ids = self._ids(chat.close.strip())
+        self.stop_ids = frozenset(chat.stop_ids)
+        self.vocab_size = bundle.manifest.vocab_size
+        self.tokenizer_json = raw
+        self._max_context = bundle.manifest.max_context
+        self._longest_token = max(map(len, self._tokenizer.get_vocab()), default=1)
+        self.boundary_ids = frozenset(
+            i for i in range(self._tokenizer.get_vocab_size()) if "\n" in self._tokenizer.decode([i])
+        )
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def check(self, prompt: str) -> None:
+        """Refuse, without tokenizing it, what can never be a prompt.
+
+        Raises:
+            PromptError: it is not text, empty, not valid Unicode, or certainly longer than the context.
+        """
+        if not isinstance(prompt, str):
+            raise PromptError(f"the prompt is {type(prompt).__name__}, not str: decode it first")
+        if not prompt.strip():
+            raise PromptError("the prompt is empty: ask something")
+        most = self._max_context * self._longest_token
+        if len(prompt) > most:
+            raise PromptError(f"the prompt has {len(prompt)} characters; more than {most} can never fit: shorten it")
+        try:
+            prompt.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"the prompt is not valid Unicode at character {error.start}: decode the input as UTF-8"
+            ) from error
+
+    def encode(self, prompt: str) -> list[int]:
+        """The whole prompt, up to and including the tag that begins the thought.
+
+        Raises:
+            PromptError: it leaves no room in the context.
+        """
+        ids = self.encode_text(prompt)
+        whole = [*self._before, *ids, *self._after]
+        if len(whole) + len(self.close_ids) + 1 > self._max_context:
+            raise PromptError(
+                f"the prompt has {len(whole)} tokens and the model's context {self._max_context}: shorten it"
+            )
+        return whole
+
+    def encode_text(self, text: str) -> list[int]:
+        """Text as text: no special token comes out, whatever was typed."""
+        ids = list(self._plain.encode(text, add_special_tokens=False).ids)
+        if not self._special_ids.isdisjoint(ids):
+            raise PromptError("the text spells a special token that this tokenizer cannot write as text: remove it")
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Tokens as text, special tokens left out."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _open(raw: str, bundle: Bundle) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_str(raw)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleError(f"{bundle.file(TOKENIZER)} cannot be read ({error}); export the checkpoint again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _without_added_tokens(raw: str) -> str:
+    model = json.loads(raw)
+    model["added_tokens"] = []
+    model["post_processor"] = None
+    return json.dumps(model)
+
+
+def _frame(template: str, special_tokens: dict[str, str], bundle: Bundle) -> tuple[str, str]:
+    """The template's text before and after the question."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals["raise_exception"] = _refuse
+    messages: list[dict[str, Any]] = [{"role": "user", "content": _MARK}]
+    try:
+        text = environment.from_string(template).render(
+            messages=messages, add_generation_prompt=True, **special_tokens
+        )
+    except jinja2.TemplateError as error:
+        raise BundleError(f"the chat template of {bundle.path} cannot be rendered ({error}); export it again") from error
+    before, mark, after = text.partition(_MARK)
+    if not mark or _MARK in after:
+        raise BundleError(f"the chat template of {bundle.path} does not show the question exactly once; mend it")
+    return before, after
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)

@@ -1,0 +1,213 @@
+"""The Reasoner: ask a question, say when, and have the best answer found by then.
+
+Two threads: the caller's, which waits no longer than its deadline whatever the engine is doing, and the engine's
+(``worker``), which works through requests in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from anytime.bundle import Bundle
+from anytime.errors import BudgetError, EngineError, UsageError
+from anytime.runtime.answer import Answer
+from anytime.runtime.bank import AnswerBank
+from anytime.runtime.decode import Job, Machine
+from anytime.runtime.engine import Engine, Health
+from anytime.runtime.formats import AnswerFormat, Compiled, Text, compile_format
+from anytime.runtime.loading import find_profile, open_bundle
+from anytime.runtime.pending import Fallback, Pending
+from anytime.runtime.prompt import Codec
+from anytime.runtime.sampling import Sampling
+from anytime.runtime.worker import MAX_WAITING, Worker
+from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock, seconds_to_ns
+from anytime.scheduler.profile import LatencyProfile
+
+_LONGEST_BUDGET_S = 86_400.0
+
+
+class Reasoner:
+    """A loaded bundle that answers by the deadline.
+
+    ``Reasoner.load()`` opens the reference reasoner; give a bundle directory for another. Safe to use from several
+    threads: requests queue, and waiting counts in their budgets.
+    """
+
+    def __init__(
+        self, engine: Engine, codec: Codec, profile: LatencyProfile, bundle: Bundle, clock: Clock = MONOTONIC
+    ) -> None:
+        self.bundle, self.profile = bundle, profile
+        self._machine = Machine(engine, codec, profile, profile.latency(), clock)
+        self._worker = Worker(self._machine)
+        self._formats: dict[AnswerFormat, Compiled] = {}
+        # One thread for each request that can be in the queue or the engine, so that no wait waits for another.
+        self._waiters = ThreadPoolExecutor(MAX_WAITING + 1, thread_name_prefix="anytime-wait")
+        self._process = os.getpid()
+        self._serial = 0
+        defaults = bundle.manifest.sampling
+        self._sampling = Sampling(defaults.temperature, defaults.top_p)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | os.PathLike[str] | None = None,
+        *,
+        threads: int | None = None,
+        profile: str | os.PathLike[str] | None = None,
+        estimate: bool = False,
+    ) -> Reasoner:
+        """Open a bundle (default: the reference) with its latency profile on this machine.
+
+        Without a stored profile one is measured first, quickly, which takes some seconds. ``profile`` names a profile
+        file instead; with ``estimate``, one measured under another key will do.
+
+        Raises:
+            BundleError, ProfileError, EngineError: see their texts for the remedy.
+        """
+        loaded = open_bundle(bundle, threads)
+        measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
+        return cls(loaded.engine, loaded.codec, measured, loaded.bundle)
+
+    def prepare(self, answer: AnswerFormat) -> None:
+        """Compile an answer format now, so that the first request with it does not pay for that.
+
+        Raises:
+            AnswerFormatError: nothing can match it, or its length is not bounded.
+        """
+        self._compiled(answer)
+
+    def _compiled(self, answer: AnswerFormat) -> Compiled:
+        if answer not in self._formats:
+            self._formats[answer] = compile_format(answer, self._machine.codec)
+        return self._formats[answer]
+
+    def submit(
+        self,
+        prompt: str,
+        *,
+        budget: float | None = None,
+        deadline: float | None = None,
+        answer: AnswerFormat = Text(),
+        fallback: Fallback = "",
+        accept: Callable[[str], bool] | None = None,
+        min_confidence: float = 0.0,
+        sampling: Sampling | None = None,
+        request_id: str | None = None,
+    ) -> Pending:
+        """Ask without waiting. The arguments are those of ``answer``."""
+        received_ns = self._machine.clock.now()
+        if os.getpid() != self._process:
+            raise EngineError("this Reasoner was loaded before a fork: load one in the child process")
+        deadline_ns = _deadline_ns(received_ns, budget, deadline)
+        if not 0.0 <= min_confidence <= 1.0:
+            raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
+        self._machine.codec.check(prompt)
+        self._serial += 1
+        job = Job(
+            generation=self._serial,
+            prompt=prompt,
+            ready_ns=deadline_ns - self.profile.delivery_ns,
+            answer=self._compiled(answer),
+            sampling=sampling or self._sampling,
+            bank=AnswerBank(accept, min_confidence),
+        )
+        pending = Pending(
+            job,
+            self._machine,
+            request_id or f"{self.bundle.id[:8]}-{self._serial}",
+            self.bundle.id,
+            received_ns,
+            deadline_ns,
+            fallback,
+        )
+        self._worker.submit(job)
+        return pending
+
+    def answer(self, prompt: str, **request: Any) -> Answer:
+        """The best answer found by the deadline; returns at once when the thought is complete earlier.
+
+        Args:
+            prompt: the question.
+            budget: seconds from this call on, or
+            deadline: an absolute instant, seconds of ``time.monotonic()``. Exactly one of the two.
+            answer: what an answer looks like: ``Choices``, ``Regex``, ``JsonSchema`` or ``Text``.
+            fallback: the answer, or what makes it, when the model has none that is accepted.
+            accept: vetoes an answer of the model by returning False. Runs on the engine's thread, within the budget.
+            min_confidence: answers below it are not returned.
+            sampling: how the thought is drawn; the bundle's default, usually greedy.
+            request_id: comes back in the answer.
+
+        A valid request always gets an Answer, never an exception.
+
+        Raises:
+            UsageError: the request itself is wrong (``BudgetError``, ``PromptError``, ``AnswerFormatError``).
+        """
+        return self.submit(prompt, **request).result()
+
+    async def answer_async(self, prompt: str, **request: Any) -> Answer:
+        """``answer`` without blocking the event loop; cancelling the task stops the thinking."""
+        answer = None
+        async for answer in self.stream_async(prompt, **request):
+            pass
+        assert answer is not None
+        return answer
+
+    def stream(self, prompt: str, **request: Any) -> Iterator[Answer]:
+        """Each better answer as it is found, the final one last. A slow consumer sees the latest and delays nobody."""
+        pending = self.submit(prompt, **request)
+        try:
+            while pending.wait_for_news():
+                yield pending.best()
+            yield pending.leave()
+        finally:
+            if not pending.job.done.is_set():
+                pending.cancel()
+
+    async def stream_async(self, prompt: str, **request: Any) -> AsyncIterator[Answer]:
+        """``stream`` for asyncio."""
+        pending = self.submit(prompt, **request)
+        try:
+            while await asyncio.get_running_loop().run_in_executor(self._waiters, pending.wait_for_news):
+                yield pending.best()
+            yield pending.leave()
+        finally:
+            if not pending.job.done.is_set():
+                pending.cancel()
+
+    def health(self) -> Health:
+        """READY, BUSY with a request, or LOST: a step that was told to end has not come back."""
+        return self._worker.health()
+
+    def close(self) -> None:
+        """End the engine's thread; waiting requests return their fallbacks at their deadlines."""
+        self._worker.stop()
+        self._waiters.shutdown(wait=False)
+
+    def __enter__(self) -> Reasoner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _deadline_ns(received_ns: int, budget: float | None, deadline: float | None) -> int:
+    """The absolute deadline. A budget that is zero or negative is no error: the answer is then a refusal."""
+    if (budget is None) == (deadline is None):
+        given = "both budget and deadline" if budget is not None else "neither budget nor deadline"
+        raise BudgetError(f"{given} given: give exactly one, in seconds")
+    name, value = ("budget", budget) if budget is not None else ("deadline", deadline)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise BudgetError(f"{name} is {value!r}: it must be a finite number of seconds")
+    instant_ns = seconds_to_ns(value) if name == "deadline" else received_ns + seconds_to_ns(value)
+    if instant_ns - received_ns > _LONGEST_BUDGET_S * NS_PER_S:
+        raise BudgetError(f"{name} is {value!r}, more than a day ahead: it must be in seconds")
+    return instant_ns

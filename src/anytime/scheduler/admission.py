@@ -1,0 +1,69 @@
+"""Admission: does a request fit its budget, and how much thought does the budget buy? Pure arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anytime.scheduler.clock import NS_PER_MS
+from anytime.scheduler.profile import LatencyProfile
+
+BUDGETS_MS = (20, 50, 100, 200, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a request asks of the engine, in tokens: its prompt, the close tag, and the answer's steps after the first."""
+
+    prompt_tokens: int
+    close_tokens: int
+    answer_steps: int
+    max_context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """``token_cap``: thought tokens that fit at measured speeds. ``reserve_ns``: kept back for closing the thought."""
+
+    token_cap: int
+    reserve_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    reason: str
+
+
+def admit(work: Work, left_ns: int, profile: LatencyProfile) -> Grant | Refusal:
+    """A grant when prefill and instant answer fit in ``left_ns`` (until the answer must be ready), else a refusal."""
+    latency = profile.latency()
+    floor_ns = instant_ns(work, profile)
+    if left_ns < floor_ns:
+        return Refusal(
+            f"{left_ns / NS_PER_MS:.1f} ms are left and the floor for {work.prompt_tokens} prompt tokens is "
+            f"{floor_ns / NS_PER_MS:.1f} ms: give more time or a shorter prompt"
+        )
+    reserve_ns = latency.closing_ns(work.prompt_tokens, work.close_tokens, work.answer_steps)
+    predicted_ns = latency.run_ns(work.prompt_tokens + work.close_tokens, 0)
+    room = work.max_context - work.prompt_tokens - work.close_tokens - work.answer_steps - 1
+    spare_ns = left_ns - predicted_ns - reserve_ns
+    steps = latency.think_steps(spare_ns, work.prompt_tokens, max(0, room))
+    cap = latency.think_steps(int(spare_ns / profile.segment_margin(steps)), work.prompt_tokens, max(0, room))
+    return Grant(cap, reserve_ns)
+
+
+def instant_ns(work: Work, profile: LatencyProfile) -> int:
+    """The floor: an upper bound of prefill with the instant answer."""
+    latency = profile.latency()
+    prefill_ns = latency.upper_ns(work.prompt_tokens + work.close_tokens, 0)
+    answer_ns = work.answer_steps * latency.upper_ns(1, work.prompt_tokens + work.close_tokens + work.answer_steps)
+    return prefill_ns + answer_ns
+
+
+def token_caps(profile: LatencyProfile, prompt_tokens: int, close_tokens: int) -> dict[int, int | None]:
+    """For each of ``BUDGETS_MS``, the thought tokens that fit behind such a prompt; None below the floor."""
+    work = Work(prompt_tokens, close_tokens, 0, profile.key.max_context)
+    caps: dict[int, int | None] = {}
+    for budget_ms in BUDGETS_MS:
+        outcome = admit(work, budget_ms * NS_PER_MS - profile.delivery_ns, profile)
+        caps[budget_ms] = outcome.token_cap if isinstance(outcome, Grant) else None
+    return caps

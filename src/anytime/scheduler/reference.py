@@ -1,0 +1,69 @@
+"""The scheduler's arithmetic in plain Python: slow, obvious, and what the compiled kernel is held to.
+
+Every function takes the kernel's ``Latency`` for its coefficients and uses none of its methods.
+"""
+
+from __future__ import annotations
+
+import math
+
+from anytime.ext.latency import CLOSE, PROBE, THINK, Latency
+
+
+def run_cost(latency: Latency, n: int, context: int) -> float:
+    """Predicted cost of n tokens behind ``context`` others, ns."""
+    if n <= 0:
+        return 0.0
+    step = latency.p * context + latency.q
+    if n == 1:
+        return step
+    return max(step, latency.alpha * n * (context + n / 2) + latency.beta * n + latency.gamma)
+
+
+def upper_cost(latency: Latency, n: int, context: int) -> float:
+    """Upper bound of ``run_cost``, ns."""
+    return run_cost(latency, n, context) * (latency.step_margin if n == 1 else latency.run_margin)
+
+
+def closing_cost(latency: Latency, context: int, close_tokens: int, answer_steps: int) -> float:
+    """Upper bound of the pending token with the close tag, and every further answer step, ns."""
+    cost = upper_cost(latency, close_tokens + 1, context)
+    for i in range(answer_steps):
+        cost += upper_cost(latency, 1, context + close_tokens + 1 + i)
+    return cost
+
+
+def think_steps(latency: Latency, budget_ns: int, context: int, limit: int) -> int:
+    """Take decode steps one after the other while they fit."""
+    spent, steps = 0.0, 0
+    while steps < limit:
+        spent += latency.p * (context + steps) + latency.q
+        if spent > budget_ns:
+            break
+        steps += 1
+    return steps
+
+
+def next_action(
+    latency: Latency,
+    left_ns: int,
+    context: int,
+    close_tokens: int,
+    answer_steps: int,
+    probe_due: bool,
+    finished: bool,
+) -> int:
+    """Close unless the action and the closing behind it still fit in ``left_ns``."""
+    if finished:
+        return CLOSE
+    closing_after = closing_cost(latency, context + 1, close_tokens, answer_steps)
+    if probe_due and closing_cost(latency, context, close_tokens, answer_steps) + closing_after <= left_ns:
+        return PROBE
+    if upper_cost(latency, 1, context) + closing_after <= left_ns:
+        return THINK
+    return CLOSE
+
+
+def is_close(a: float, b: float) -> bool:
+    """Equal up to a nanosecond of rounding."""
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1.0)

@@ -1,0 +1,29 @@
+"""A target: a device we deploy to, described by a TOML file in this folder."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A device. ``status`` says what has been done on it: measured here, or only described."""
+
+    name: str
+    title: str
+    architecture: str
+    engine: str
+    status: str
+
+
+def load_targets() -> list[Target]:
+    """Every target this version knows, by name."""
+    files = sorted(Path(__file__).parent.glob("*.toml"))
+    return [Target(name=file.stem, **tomllib.loads(file.read_text(encoding="utf-8"))) for file in files]
