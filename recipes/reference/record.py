@@ -57,13 +57,13 @@ def _environment(density: float) -> Any:
 def scene_of(observation: Any) -> Scene | None:
     """A Kinematics observation (absolute=False, normalize=False) as a scene; None when there is too little traffic."""
     own, *others = observation
-    lane = int(np.clip(round(own[2] / _LANE_WIDTH_M), 0, LANES - 1)) + 1
+    lane = int(np.clip(round(float(own[2]) / _LANE_WIDTH_M), 0, LANES - 1)) + 1
     vehicles = []
     for present, x, y, vx, _ in others:
-        other_lane = int(round((own[2] + y) / _LANE_WIDTH_M)) + 1
+        other_lane = round(float(own[2] + y) / _LANE_WIDTH_M) + 1
         if present and 1 <= other_lane <= LANES:
-            vehicles.append(Vehicle(other_lane, int(round(x)), max(0, int(round(own[3] + vx)))))
-    return around(lane, int(round(own[3])), vehicles)
+            vehicles.append(Vehicle(other_lane, round(float(x)), max(0, round(float(own[3] + vx)))))
+    return around(lane, round(float(own[3])), vehicles)
 
 
 def drive(seed: int) -> Iterator[Scene]:

@@ -66,4 +66,5 @@ def build() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         model_max_length=1024,
+        model_input_names=["input_ids", "attention_mask"],
     )

@@ -130,7 +130,9 @@ class Trainer:
         """Train on the next shard; its mean loss."""
         losses = []
         for batch in batches(self.rows, self.shard, SEED, BATCH_TOKENS):
-            on_device = Batch(*(getattr(batch, f).to(self.device) for f in ("ids", "positions", "mask", "targets", "weights")))
+            on_device = Batch(
+                *(getattr(batch, f).to(self.device) for f in ("ids", "positions", "mask", "targets", "weights"))
+            )
             self._set_lr(self.shard + len(losses) / (SHARD / 16))
             loss = _loss(self.body, self.model, on_device)
             loss.backward()
@@ -167,7 +169,11 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(args.out, _tokenizer(args.out), args.direct, args.shards)
     saved = time.monotonic()
-    columns = (TextColumn("shard {task.completed}/{task.total}  loss {task.fields[loss]:.4f}"), BarColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("shard {task.completed}/{task.total}  loss {task.fields[loss]:.4f}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         task = progress.add_task("training", total=args.shards, completed=trainer.shard, loss=math.nan)
         while trainer.shard < args.shards:

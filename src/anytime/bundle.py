@@ -80,7 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kv: KvLayout
     chat: Chat
     sampling: SamplingDefaults = SamplingDefaults()
-    files: dict[str, FileRecord] = {}  # noqa: RUF012  (msgspec copies mutable defaults)
+    files: dict[str, FileRecord] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,9 @@ class Bundle:
         root = Path(path)
         raw = _read_manifest(root)
         manifest = _decode(raw, root)
+        for name in (TOKENIZER, *(graph.file for graph in manifest.graphs)):
+            if name not in manifest.files:
+                raise BundleError(f"bundle {root} is incomplete: its {MANIFEST} lists no {name}; export it again")
         for name, record in manifest.files.items():
             _check_file(root, name, record)
         return cls(root, hashlib.sha256(raw).hexdigest(), manifest)
@@ -139,7 +142,7 @@ def _decode(raw: bytes, root: Path) -> Manifest:
                 "upgrade anytime, or export the checkpoint again with this version"
             )
         return msgspec.json.decode(raw, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"bundle {root} has a damaged {MANIFEST} ({error}); copy or export it again") from error
 
 

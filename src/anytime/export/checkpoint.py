@@ -84,7 +84,9 @@ def chat_of(source: Checkpoint, think: str, close: str) -> Chat:
         think="" if opened else think,
         close=close,
         stop_ids=tuple(sorted(stop_ids)),
-        special_tokens={name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)},
+        special_tokens={
+            name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+        },
     )
 
 

@@ -4,7 +4,7 @@
 Times are nanoseconds, lengths tokens. The plain Python reference is ``anytime.scheduler.reference``.
 """
 
-from libc.math cimport ceil, floor, sqrt
+from libc.math cimport INFINITY, ceil, floor, sqrt
 
 THINK = 0
 PROBE = 1
@@ -26,10 +26,11 @@ cdef class Latency:
 
     def __init__(self, double alpha, double beta, double gamma, double p, double q,
                  double run_margin=1.0, double step_margin=1.0):
-        if not (alpha >= 0 and beta >= 0 and gamma >= 0 and p >= 0 and q >= 0):
-            raise ValueError("latency coefficients must be >= 0")
-        if not (run_margin >= 1 and step_margin >= 1):
-            raise ValueError("margins must be >= 1")
+        if not (0 <= alpha < INFINITY and 0 <= beta < INFINITY and 0 <= gamma < INFINITY
+                and 0 <= p < INFINITY and 0 <= q < INFINITY):
+            raise ValueError("latency coefficients must be finite and >= 0")
+        if not (1 <= run_margin < INFINITY and 1 <= step_margin < INFINITY):
+            raise ValueError("margins must be finite and >= 1")
         if p + q <= 0:
             raise ValueError("a decode step must cost something")
         self.alpha, self.beta, self.gamma, self.p, self.q = alpha, beta, gamma, p, q
@@ -113,6 +114,6 @@ def time_decisions(Latency latency, long rounds, long long left_ns, long context
     cdef long long total = 0
     cdef long i
     for i in range(rounds):
-        total += latency.next_action(left_ns + i, context, 1, 0, i & 15 == 0, False)
+        total += latency.next_action(left_ns + i, context, 1, 1, i & 15 == 0, False)
         total += latency.think_steps(left_ns + i, context, 100000)
     return total

@@ -12,7 +12,7 @@ import math
 import threading
 from dataclasses import dataclass, field
 
-from anytime.errors import StepTerminated
+from anytime.errors import PromptError, StepTerminated
 from anytime.ext.latency import CLOSE, PROBE, Latency
 from anytime.runtime.answer import Source, Stopped
 from anytime.runtime.bank import AnswerBank, Candidate
@@ -74,6 +74,11 @@ def decode(job: Job, machine: Machine) -> None:
     job.prompt_tokens = len(prompt)
     spec = machine.engine.spec
     work = Work(len(prompt), len(machine.codec.close_ids), job.answer.answer_steps, spec.max_context)
+    if work.prompt_tokens + work.close_tokens + work.answer_steps > spec.max_context:
+        raise PromptError(
+            f"the prompt has {len(prompt)} tokens and the answer up to {work.answer_steps + 1}, "
+            f"more than the model's context of {spec.max_context}: shorten one of them"
+        )
     outcome = admit(work, job.ready_ns - machine.clock.now(), machine.profile)
     if isinstance(outcome, Refusal):
         job.stopped, job.reason = "rejected", outcome.reason

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from anytime.errors import AnswerFormatError
+from anytime.errors import AnswerFormatError, PromptError
 from anytime.runtime.prompt import Codec
 
 IdArray: TypeAlias = npt.NDArray[np.int64]
@@ -196,7 +196,7 @@ class _CompiledChoices:
         self._stop = min(codec.stop_ids)
         for text in answer.texts:
             node = self._root
-            for token in codec.encode_text(text):
+            for token in _encode_choice(text, codec):
                 node = node.children.setdefault(token, _Node())
             if node is self._root or node.ends is not None:
                 raise AnswerFormatError(f"the choice {text!r} has no tokens of its own in this model: reword it")
@@ -205,6 +205,14 @@ class _CompiledChoices:
 
     def start(self) -> Cursor:
         return _ChoicesCursor(self._root, self._stop)
+
+
+def _encode_choice(text: str, codec: Codec) -> list[int]:
+    try:
+        codec.check(text)
+        return codec.encode_text(text)
+    except PromptError as error:
+        raise AnswerFormatError(f"the choice {text!r} cannot be encoded: {error}") from error
 
 
 class _ChoicesCursor:

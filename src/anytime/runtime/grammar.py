@@ -35,7 +35,7 @@ def compile_grammar(answer: Regex | JsonSchema, max_tokens: int, codec: Codec) -
     compiled = _CompiledGrammar(grammar, max_tokens, codec)
     cursor = compiled.start()
     allowed = cursor.allowed()
-    if allowed is None or not len(allowed):
+    if allowed is None or codec.stop_ids.issuperset(allowed.tolist()):
         raise AnswerFormatError(f"nothing can match {answer!r}: correct the pattern or schema")
     return compiled
 
@@ -45,9 +45,14 @@ class _CompiledGrammar:
         from llguidance import LLMatcher, LLTokenizer
 
         self._codec, self._max_tokens = codec, max_tokens
-        tokenizer: LLTokenizer = LLTokenizer(
-            codec.tokenizer_json, n_vocab=codec.vocab_size, eos_token=min(codec.stop_ids)
-        )
+        try:
+            tokenizer: LLTokenizer = LLTokenizer(
+                codec.tokenizer_json, n_vocab=codec.vocab_size, eos_token=min(codec.stop_ids)
+            )
+        except ValueError as error:
+            raise AnswerFormatError(
+                f"llguidance cannot constrain this model's tokenizer ({error}): use Choices, or Text"
+            ) from error
         self._matcher = LLMatcher(tokenizer, grammar, log_level=0)
         if self._matcher.is_error():
             raise AnswerFormatError(f"the answer format cannot be compiled: {self._matcher.get_error()}")

@@ -75,7 +75,9 @@ def find_profile(
     stored = find(loaded.key)
     if stored is not None:
         return stored
-    _log.warning("no latency profile of this bundle on this machine: measuring a quick one ('anytime profile' does it well)")
+    _log.warning(
+        "no latency profile of this bundle on this machine: measuring a quick one ('anytime profile' does it well)"
+    )
     profile = measure_profile(loaded, quick=True, progress=progress)
     try:
         store(profile)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from anytime.ext.latency import Latency
 from anytime.runtime.engine import Engine, Row, Seq
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S, Clock, utc_stamp
 from anytime.scheduler.fit import fit_relative, tail_quantile
@@ -82,7 +83,7 @@ class _Prober:
 def _measure_runs(prober: _Prober, repeats: int, progress: Progress) -> list[Cell]:
     """Multi-token runs; sizes and contexts are interleaved over the repeats, so that drift hits all alike."""
     most = prober.engine.spec.max_context
-    cells = [(n, c) for c in _CONTEXTS for n in _TOKENS if n + c <= most and (n <= 64 or c == 0 or n == c)]
+    cells = [(n, c) for c in _CONTEXTS for n in _TOKENS if n + c <= most and (n <= 64 or c in (0, n))]
     times: dict[tuple[int, int], list[int]] = {cell: [] for cell in cells}
     for i in range(repeats):
         progress("prefill", i / repeats)
@@ -108,7 +109,7 @@ def _measure_steps(prober: _Prober, time_ns: int, progress: Progress) -> list[Ce
 
 
 def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
-    """How late a waiting caller wakes while the engine works, at the 99th percentile, with as much again for the rest."""
+    """How late a waiting caller wakes while the engine works (99th percentile), with as much again for the rest."""
     stop, never = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -132,35 +133,27 @@ def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
 
 def fit_profile(runs: list[Cell], steps: list[Cell]) -> Fit:
     """Coefficients from medians, margins from what they miss."""
-    features = [(c.tokens * (c.context + c.tokens / 2), c.tokens, 1.0) for c in runs]
-    alpha, beta, gamma = fit_relative(features, [float(np.median(c.times_ns)) for c in runs])
+    features = [(c.tokens * (c.context + c.tokens / 2), float(c.tokens), 1.0) for c in runs]
+    alpha, beta, gamma = map(float, fit_relative(features, [float(np.median(c.times_ns)) for c in runs]))
     contexts, medians = _step_medians(steps)
-    p, q = fit_relative([(float(n), 1.0) for n in contexts], medians)
-    run_ratios = [t / max(p * c.context + q, a @ (alpha, beta, gamma)) for c, a in _with(runs, features) for t in c.times_ns]
-    step_ratios = [_ratios(c, p, q) for c in steps]
+    p, q = map(float, fit_relative([(n, 1.0) for n in contexts], medians))
+    plain = Latency(alpha, beta, gamma, p, q)
+    run_ratios = [time_ns / plain.run_ns(c.tokens, c.context) for c in runs for time_ns in c.times_ns]
     run_margin, run_tail = tail_quantile(run_ratios, DELTA)
-    step_margin, step_tail = tail_quantile(np.concatenate(step_ratios).tolist(), DELTA)
-    segments = []
-    for length in _SEGMENTS:
-        ratios = [ratio for c in steps for ratio in _segment_ratios(c, p, q, length)]
-        if ratios:
-            segments.append((length, max(1.0, tail_quantile(ratios, DELTA)[0])))
+    step_margin, step_tail = tail_quantile(_segment_ratios(steps, plain, 1), DELTA)
+    segments = [(length, _segment_ratios(steps, plain, length)) for length in _SEGMENTS]
     return Fit(
-        alpha=float(alpha),
-        beta=float(beta),
-        gamma=float(gamma),
-        p=float(p),
-        q=float(q),
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+        p=p,
+        q=q,
         run_margin=max(1.0, run_margin),
         run_tail=run_tail,
         step_margin=max(1.0, step_margin),
         step_tail=step_tail,
-        segments=tuple(segments),
+        segments=tuple((n, max(1.0, tail_quantile(ratios, DELTA)[0])) for n, ratios in segments if ratios),
     )
-
-
-def _with(runs: list[Cell], features: list[tuple[float, float, float]]) -> list[tuple[Cell, np.ndarray]]:  # type: ignore[type-arg]
-    return [(cell, np.array(feature)) for cell, feature in zip(runs, features, strict=True)]
 
 
 def _step_medians(steps: list[Cell], width: int = 32) -> tuple[list[float], list[float]]:
@@ -172,19 +165,14 @@ def _step_medians(steps: list[Cell], width: int = 32) -> tuple[list[float], list
     return [(k + 0.5) * width for k in by_stretch], [float(np.median(v)) for v in by_stretch.values()]
 
 
-def _predicted(cell: Cell, p: float, q: float) -> np.ndarray:  # type: ignore[type-arg]
-    return p * (cell.context + np.arange(len(cell.times_ns))) + q
-
-
-def _ratios(cell: Cell, p: float, q: float) -> np.ndarray:  # type: ignore[type-arg]
-    return np.asarray(cell.times_ns) / _predicted(cell, p, q)
-
-
-def _segment_ratios(cell: Cell, p: float, q: float, length: int) -> list[float]:
-    """Measured over predicted time of whole segments, which do not overlap."""
-    times, predicted = np.asarray(cell.times_ns, dtype=float), _predicted(cell, p, q)
-    starts = range(0, len(times) - length + 1, length)
-    return [float(times[i : i + length].sum() / predicted[i : i + length].sum()) for i in starts]
+def _segment_ratios(steps: list[Cell], plain: Latency, length: int) -> list[float]:
+    """Measured over predicted time of whole segments of consecutive steps, which do not overlap."""
+    ratios = []
+    for cell in steps:
+        predicted = [plain.run_ns(1, cell.context + i) for i in range(len(cell.times_ns))]
+        starts = range(0, len(predicted) - length + 1, length)
+        ratios += [sum(cell.times_ns[i : i + length]) / sum(predicted[i : i + length]) for i in starts]
+    return ratios
 
 
 def _warnings(host: Host, fit: Fit, steps: list[Cell]) -> list[str]:

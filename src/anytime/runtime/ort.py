@@ -104,7 +104,7 @@ class OrtEngine:
         feeds = self._feeds(row, length)
         options = self._ort.RunOptions()  # one a run: its terminate flag, once set, stays set
         with self._lock:
-            if generation <= self._terminated:
+            if generation == self._terminated:
                 raise StepTerminated("the run was terminated before it began")
             self._running = (generation, options)
         try:
@@ -130,8 +130,8 @@ class OrtEngine:
 
     def terminate(self, generation: int) -> None:
         with self._lock:
-            self._terminated = max(self._terminated, generation)
-            if self._running is not None and self._running[0] <= generation:
+            self._terminated = generation
+            if self._running is not None and self._running[0] == generation:
                 self._running[1].terminate = True
 
     def health(self) -> Health:

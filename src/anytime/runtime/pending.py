@@ -54,6 +54,8 @@ class Pending:
     def cancel(self) -> None:
         """Stop thinking; ``result`` then returns the best answer so far."""
         job = self.job
+        if job.done.is_set():
+            return
         job.cancelled = True
         if job.started:
             self.machine.engine.terminate(job.generation)
@@ -65,9 +67,9 @@ class Pending:
     def wait_for_news(self) -> bool:
         """Wait until there is a better answer or none can come; False once no more can."""
         job = self.job
-        more = self.machine.clock.wait_until(job.news, job.ready_ns) and not job.done.is_set()
-        job.news.clear()
-        return more
+        woken = self.machine.clock.wait_until(job.news, job.ready_ns)
+        job.news.clear()  # before looking at done: a job that ends from here on sets the event again
+        return woken and not job.done.is_set()
 
     def _answer(self, best: Candidate | None, overrun: bool) -> Answer:
         job = self.job

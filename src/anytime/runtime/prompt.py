@@ -115,11 +115,11 @@ def _frame(template: str, special_tokens: dict[str, str], bundle: Bundle) -> tup
     environment.globals["raise_exception"] = _refuse
     messages: list[dict[str, Any]] = [{"role": "user", "content": _MARK}]
     try:
-        text = environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, **special_tokens
-        )
-    except jinja2.TemplateError as error:
-        raise BundleError(f"the chat template of {bundle.path} cannot be rendered ({error}); export it again") from error
+        text = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **special_tokens)
+    except Exception as error:  # a template is foreign code: it may divide by zero as well as be malformed
+        raise BundleError(
+            f"the chat template of {bundle.path} cannot be rendered ({error}); export it again"
+        ) from error
     before, mark, after = text.partition(_MARK)
     if not mark or _MARK in after:
         raise BundleError(f"the chat template of {bundle.path} does not show the question exactly once; mend it")

@@ -7,9 +7,9 @@ Two threads: the caller's, which waits no longer than its deadline whatever the 
 from __future__ import annotations
 
 import asyncio
-import math
+import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -27,10 +27,13 @@ from anytime.runtime.pending import Fallback, Pending
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import MAX_WAITING, Worker
+from anytime.scheduler.admission import Work, floor_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock, seconds_to_ns
 from anytime.scheduler.profile import LatencyProfile
 
+DEFAULT_FORMAT = Text()
 _LONGEST_BUDGET_S = 86_400.0
+_FARTHEST_S = 1e15  # beyond, arithmetic in nanoseconds may overflow
 
 
 class Reasoner:
@@ -50,7 +53,7 @@ class Reasoner:
         # One thread for each request that can be in the queue or the engine, so that no wait waits for another.
         self._waiters = ThreadPoolExecutor(MAX_WAITING + 1, thread_name_prefix="anytime-wait")
         self._process = os.getpid()
-        self._serial = 0
+        self._serials = itertools.count(1)  # next() is atomic, so no two requests share a generation
         defaults = bundle.manifest.sampling
         self._sampling = Sampling(defaults.temperature, defaults.top_p)
 
@@ -83,7 +86,21 @@ class Reasoner:
         """
         self._compiled(answer)
 
+    def floor(self, prompt: str, answer: AnswerFormat = DEFAULT_FORMAT) -> float:
+        """The least budget, in seconds, in which this prompt gets an answer of the model when nothing else is waiting.
+
+        Raises:
+            PromptError, AnswerFormatError: as ``answer`` would.
+        """
+        self._machine.codec.check(prompt)
+        codec, spec = self._machine.codec, self._machine.engine.spec
+        steps = self._compiled(answer).answer_steps
+        work = Work(len(codec.encode(prompt)), len(codec.close_ids), steps, spec.max_context)
+        return floor_ns(work, self.profile) / NS_PER_S
+
     def _compiled(self, answer: AnswerFormat) -> Compiled:
+        if not isinstance(answer, Hashable):  # nor one of the formats, which compile_format says
+            return compile_format(answer, self._machine.codec)
         if answer not in self._formats:
             self._formats[answer] = compile_format(answer, self._machine.codec)
         return self._formats[answer]
@@ -94,7 +111,7 @@ class Reasoner:
         *,
         budget: float | None = None,
         deadline: float | None = None,
-        answer: AnswerFormat = Text(),
+        answer: AnswerFormat = DEFAULT_FORMAT,
         fallback: Fallback = "",
         accept: Callable[[str], bool] | None = None,
         min_confidence: float = 0.0,
@@ -109,9 +126,9 @@ class Reasoner:
         if not 0.0 <= min_confidence <= 1.0:
             raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
         self._machine.codec.check(prompt)
-        self._serial += 1
+        serial = next(self._serials)
         job = Job(
-            generation=self._serial,
+            generation=serial,
             prompt=prompt,
             ready_ns=deadline_ns - self.profile.delivery_ns,
             answer=self._compiled(answer),
@@ -121,7 +138,7 @@ class Reasoner:
         pending = Pending(
             job,
             self._machine,
-            request_id or f"{self.bundle.id[:8]}-{self._serial}",
+            request_id or f"{self.bundle.id[:8]}-{serial}",
             self.bundle.id,
             received_ns,
             deadline_ns,
@@ -153,11 +170,8 @@ class Reasoner:
 
     async def answer_async(self, prompt: str, **request: Any) -> Answer:
         """``answer`` without blocking the event loop; cancelling the task stops the thinking."""
-        answer = None
-        async for answer in self.stream_async(prompt, **request):
-            pass
-        assert answer is not None
-        return answer
+        answers = [answer async for answer in self.stream_async(prompt, **request)]
+        return answers[-1]
 
     def stream(self, prompt: str, **request: Any) -> Iterator[Answer]:
         """Each better answer as it is found, the final one last. A slow consumer sees the latest and delays nobody."""
@@ -174,7 +188,9 @@ class Reasoner:
         """``stream`` for asyncio."""
         pending = self.submit(prompt, **request)
         try:
-            while await asyncio.get_running_loop().run_in_executor(self._waiters, pending.wait_for_news):
+            while not pending.job.done.is_set() and await asyncio.get_running_loop().run_in_executor(
+                self._waiters, pending.wait_for_news
+            ):
                 yield pending.best()
             yield pending.leave()
         finally:
@@ -205,7 +221,7 @@ def _deadline_ns(received_ns: int, budget: float | None, deadline: float | None)
         given = "both budget and deadline" if budget is not None else "neither budget nor deadline"
         raise BudgetError(f"{given} given: give exactly one, in seconds")
     name, value = ("budget", budget) if budget is not None else ("deadline", deadline)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _FARTHEST_S:
         raise BudgetError(f"{name} is {value!r}: it must be a finite number of seconds")
     instant_ns = seconds_to_ns(value) if name == "deadline" else received_ns + seconds_to_ns(value)
     if instant_ns - received_ns > _LONGEST_BUDGET_S * NS_PER_S:

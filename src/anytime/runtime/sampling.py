@@ -11,6 +11,8 @@ from anytime.errors import UsageError
 from anytime.runtime.engine import FloatArray
 from anytime.runtime.formats import IdArray
 
+_LEAST_TEMPERATURE = 1e-6  # as good as greedy; a smaller one would overflow
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -25,6 +27,8 @@ class Sampling:
             raise UsageError(f"temperature is {self.temperature}: it must be a finite number of at least 0")
         if not 0.0 < self.top_p <= 1.0:
             raise UsageError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+        if self.seed < 0:
+            raise UsageError(f"seed is {self.seed}: it must be a whole number of at least 0")
 
 
 def softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
@@ -43,7 +47,8 @@ class Sampler:
     def next(self, logits: FloatArray) -> int:
         if self._sampling.temperature == 0.0:
             return int(logits.argmax())
-        scaled = np.asarray(logits / np.float32(self._sampling.temperature), dtype=np.float32)
+        temperature = max(self._sampling.temperature, _LEAST_TEMPERATURE)
+        scaled = np.asarray(logits / np.float32(temperature), dtype=np.float32)
         probabilities = softmax(scaled)
         order = np.argsort(-probabilities, kind="stable")
         cumulative = np.cumsum(probabilities[order])

@@ -78,9 +78,9 @@ class Worker:
     def stop(self) -> None:
         with self._changed:
             self._stopping = True
-            if self._current is not None:
-                self._current.cancelled = True
-                self._machine.engine.terminate(self._current.generation)
+            if (job := self._current) is not None:
+                job.cancelled = True
+                self._machine.engine.terminate(job.generation)
             for job in self._waiting:
                 _reject(job, "the Reasoner was closed")
             self._waiting.clear()

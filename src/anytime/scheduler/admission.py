@@ -8,11 +8,12 @@ from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.profile import LatencyProfile
 
 BUDGETS_MS = (20, 50, 100, 200, 500)
+HANDOVER_NS = NS_PER_MS  # from the caller's thread to the engine's, and tokenizing
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a request asks of the engine, in tokens: its prompt, the close tag, and the answer's steps after the first."""
+    """What a request asks of the engine, in tokens: prompt, close tag, and the answer's steps after its first."""
 
     prompt_tokens: int
     close_tokens: int
@@ -51,8 +52,13 @@ def admit(work: Work, left_ns: int, profile: LatencyProfile) -> Grant | Refusal:
     return Grant(cap, reserve_ns)
 
 
+def floor_ns(work: Work, profile: LatencyProfile) -> int:
+    """The least budget in which such a request gets an answer of the model, with handing over and delivery."""
+    return HANDOVER_NS + instant_ns(work, profile) + profile.delivery_ns
+
+
 def instant_ns(work: Work, profile: LatencyProfile) -> int:
-    """The floor: an upper bound of prefill with the instant answer."""
+    """An upper bound of prefill with the instant answer."""
     latency = profile.latency()
     prefill_ns = latency.upper_ns(work.prompt_tokens + work.close_tokens, 0)
     answer_ns = work.answer_steps * latency.upper_ns(1, work.prompt_tokens + work.close_tokens + work.answer_steps)

@@ -31,7 +31,7 @@ def fit_relative(features: Sequence[Sequence[float]], times_ns: Sequence[float])
     a, b = np.asarray(features, dtype=np.float64), np.asarray(times_ns, dtype=np.float64)
     scale = np.abs(a).max(axis=0)
     scale[scale == 0] = 1.0
-    return nonnegative_least_squares(a / scale / b[:, None], np.ones(len(b))) / scale
+    return np.asarray(nonnegative_least_squares(a / scale / b[:, None], np.ones(len(b))) / scale, dtype=np.float64)
 
 
 def tail_quantile(ratios: Sequence[float], delta: float) -> tuple[float, str]:
@@ -66,4 +66,4 @@ def _pareto_quantile(ordered: npt.NDArray[np.float64], delta: float) -> float:
     tail = delta * m / exceed
     if abs(shape) < 1e-9:
         return threshold - scale * math.log(tail)
-    return threshold + scale / shape * (tail**-shape - 1)
+    return float(threshold + scale / shape * (tail**-shape - 1))

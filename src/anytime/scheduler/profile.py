@@ -130,6 +130,10 @@ def find(key: ProfileKey) -> LatencyProfile | None:
     return read(path, key) if path.exists() else None
 
 
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
 def read(path: Path, key: ProfileKey, estimate: bool = False) -> LatencyProfile:
     """Read a profile and hold its key to the one at hand; ``estimate`` accepts another key.
 
@@ -137,15 +141,18 @@ def read(path: Path, key: ProfileKey, estimate: bool = False) -> LatencyProfile:
         ProfileError: unreadable, made by a newer version, or measured under another key.
     """
     try:
-        profile = msgspec.json.decode(path.read_bytes(), type=LatencyProfile)
+        raw = path.read_bytes()
+        version = msgspec.json.decode(raw, type=_Version).schema_version
+        if version > SCHEMA_VERSION:
+            raise ProfileError(
+                f"the profile {path} was made by a newer anytime (schema {version}): run 'anytime profile'"
+            )
+        profile = msgspec.json.decode(raw, type=LatencyProfile)
+        profile.latency()
     except OSError as error:
         raise ProfileError(f"the profile {path} cannot be read ({error.strerror}): run 'anytime profile'") from error
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, not a profile, not UTF-8, impossible coefficients
         raise ProfileError(f"the profile {path} is damaged ({error}): run 'anytime profile' again") from error
-    if profile.schema_version > SCHEMA_VERSION:
-        raise ProfileError(
-            f"the profile {path} was made by a newer anytime (schema {profile.schema_version}): run 'anytime profile'"
-        )
     if profile.key != key and not estimate:
         raise ProfileError(
             f"the profile {path} was measured under another key ({_difference(profile.key, key)}): "

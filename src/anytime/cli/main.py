@@ -1,0 +1,33 @@
+"""The ``anytime`` command."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+from anytime.cli.export import export
+from anytime.cli.profile import profile
+from anytime.cli.run import run
+from anytime.cli.targets import targets
+
+app = typer.Typer(
+    name="anytime",
+    help="Ask a small reasoning language model a question and get the best answer found by the deadline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (run, profile, export, targets):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""``anytime profile``: measure how fast a bundle is on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import typer
+from rich.table import Table
+
+from anytime.cli.common import err, measuring, out, reported
+from anytime.runtime.loading import Loaded, measure_profile, open_bundle
+from anytime.scheduler.admission import BUDGETS_MS, token_caps
+from anytime.scheduler.clock import NS_PER_MS
+from anytime.scheduler.profile import Cell, LatencyProfile, store
+
+_PROMPTS = (32, 64, 128, 256, 512)
+_QUANTILES = (0.5, 0.9, 0.99, 1.0)
+_STRETCH = 128
+
+
+@reported
+def profile(
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle; default: the reference.", show_default=False)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of about a minute.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole profile as one JSON object.")] = False,
+) -> None:
+    """Measure prefill and decode speed and store them as this machine's latency profile of BUNDLE."""
+    loaded = open_bundle(bundle, threads)
+    with measuring() as progress:
+        measured = measure_profile(loaded, quick, progress)
+    path = store(measured)
+    if as_json:
+        print(json.dumps({**msgspec.to_builtins(measured), "path": str(path)}))
+        return
+    _print_tables(loaded, measured)
+    for warning in measured.warnings:
+        err.print(f"[yellow]warning:[/yellow] {warning}")
+    out.print(f"stored in {path}", soft_wrap=True)
+
+
+def _print_tables(loaded: Loaded, measured: LatencyProfile) -> None:
+    times = Table(title="Milliseconds of an engine run")
+    for heading in ("tokens", "context", "p50", "p90", "p99", "max", "runs"):
+        times.add_column(heading, justify="right")
+    for cell in [*measured.runs, *_by_stretch(measured.steps)]:
+        values = np.quantile(cell.times_ns, _QUANTILES) / NS_PER_MS
+        context = str(cell.context)
+        times.add_row(str(cell.tokens), context, *(f"{v:.2f}" for v in values), str(len(cell.times_ns)))
+    out.print(times)
+    caps = Table(title="Thought tokens that fit (token cap)")
+    caps.add_column("prompt tokens", justify="right")
+    for budget_ms in BUDGETS_MS:
+        caps.add_column(f"{budget_ms} ms", justify="right")
+    for prompt in (n for n in _PROMPTS if n < measured.key.max_context // 2 + 1):
+        row = token_caps(measured, prompt, len(loaded.codec.close_ids))
+        caps.add_row(str(prompt), *("below floor" if cap is None else str(cap) for cap in row.values()))
+    out.print(caps)
+    out.print(f"kept back for delivery: {measured.delivery_ns / NS_PER_MS:.1f} ms")
+
+
+def _by_stretch(steps: tuple[Cell, ...]) -> list[Cell]:
+    """Decode steps of all passes, grouped by context."""
+    grouped: dict[int, list[int]] = {}
+    for cell in steps:
+        for i, time_ns in enumerate(cell.times_ns):
+            grouped.setdefault((cell.context + i) // _STRETCH * _STRETCH, []).append(time_ns)
+    return [Cell(1, context, tuple(times)) for context, times in sorted(grouped.items())]

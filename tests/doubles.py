@@ -1,0 +1,118 @@
+"""Doubles of the tests: engines that hang, fail or wait, and one decode on the test's own thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from anytime.bundle import Bundle, seal, staging
+from anytime.errors import EngineError
+from anytime.runtime.bank import AnswerBank, Candidate
+from anytime.runtime.decode import Job, Machine, decode
+from anytime.runtime.engine import FloatArray, Row
+from anytime.runtime.formats import AnswerFormat, Choices, compile_format
+from anytime.runtime.prompt import Codec
+from anytime.runtime.sampling import Sampling
+from anytime.scheduler.profile import LatencyProfile
+from anytime.testing import MockClock, Script, ScriptedEngine
+from tests.conftest import SPECIAL, manifest
+
+PATIENCE_S = 20  # how long a broken promise may hang before its test fails; a kept one never waits for it
+LEFT_OR_RIGHT = Choices("left", "right")
+
+
+class HeldEngine(ScriptedEngine):
+    """Stands still inside run number ``hold_at`` until it is released or that very run is terminated."""
+
+    def __init__(self, *args: Any, hold_at: int = 3, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hold_at = hold_at
+        self.reached, self.released = threading.Event(), threading.Event()
+        self.terminated: list[int] = []
+        self.generations: list[int] = []
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        self.generations.append(generation)
+        if len(self.generations) == self.hold_at:
+            self.reached.set()
+            assert self.released.wait(PATIENCE_S), "the held run was neither released nor terminated"
+        return super().run(rows, generation)
+
+    def terminate(self, generation: int) -> None:
+        self.terminated.append(generation)
+        super().terminate(generation)
+        if self.generations and generation == self.generations[-1]:
+            self.released.set()
+
+
+class FailingEngine(ScriptedEngine):
+    """Raises ``error`` in run number ``fail_at``."""
+
+    def __init__(self, *args: Any, fail_at: int = 1, error: Exception | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._fail_at, self._error = fail_at, error or EngineError("the backend fell over")
+        self._count = 0
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        self._count += 1
+        if self._count == self._fail_at:
+            raise self._error
+        return super().run(rows, generation)
+
+
+class RecordingBank(AnswerBank):
+    """Remembers every candidate it was offered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered: list[Candidate] = []
+
+    def offer(self, candidate: Candidate) -> bool:
+        self.offered.append(candidate)
+        return super().offer(candidate)
+
+
+def decode_alone(
+    script: Script,
+    budget_ns: int,
+    codec: Codec,
+    profile: LatencyProfile,
+    *,
+    prompt: str = "what",
+    answer: AnswerFormat = LEFT_OR_RIGHT,
+    sampling: Sampling | None = None,
+    max_context: int = 256,
+    **engine_args: Any,
+) -> tuple[Job, RecordingBank, ScriptedEngine, MockClock]:
+    """Decode one job without threads; the clock shows when it ended, counted from 0."""
+    clock = MockClock()
+    engine = ScriptedEngine(clock, profile.latency(), script, vocab_size=64, max_context=max_context, **engine_args)
+    bank = RecordingBank()
+    job = Job(1, prompt, budget_ns, compile_format(answer, codec), sampling or Sampling(), bank)
+    decode(job, Machine(engine, codec, profile, profile.latency(), clock))
+    return job, bank, engine, clock
+
+
+def byte_level_tokenizer() -> str:
+    """A tokenizer of 256 bytes behind the four special tokens, with a few merges that cross JSON's punctuation."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("l", "e"), ("le", "f"), ("lef", "t"), ('"', ":"), ("4", "2")]
+    words = [*SPECIAL, *alphabet, *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in SPECIAL])
+    return str(tokenizer.to_str())
+
+
+def byte_level_codec(path: Path) -> Codec:
+    """The codec of a bundle with the byte-level tokenizer: it can write any text, JSON too."""
+    with staging(path) as scratch:
+        (scratch / "model.onnx").write_bytes(b"not a graph")
+        (scratch / "tokenizer.json").write_text(byte_level_tokenizer(), encoding="utf-8")
+        seal(scratch, manifest(vocab_size=4 + 256 + 5))
+    return Codec(Bundle.load(path))

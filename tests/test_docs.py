@@ -1,0 +1,60 @@
+"""The documentation, held to the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("run", "profile", "export", "targets")
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+
+
+def help_text(command: str) -> str:
+    """``anytime COMMAND --help`` as an 80-column terminal shows it."""
+    code = "from anytime.cli.main import main; main()"
+    env = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, env=env, check=True
+    )
+    return "\n".join(line.rstrip() for line in run.stdout.strip().splitlines()).replace("Usage: -c ", "Usage: anytime ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_cli_reference_is_the_help_text(command: str) -> None:
+    """docs/cli.md holds every command's ``--help``, word for word."""
+    documented = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert help_text(command) in documented, f"docs/cli.md is out of date; paste:\n{help_text(command)}"
+
+
+def test_readme_python_examples_run(tmp_path: Path) -> None:
+    """Every Python block of the README runs as it stands."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    for block in blocks:
+        run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, env=env, check=False)
+        assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    """Every relative link of the documentation names a file that exists."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    missing = [target for target in LINK.findall(text) if not ((ROOT / page).parent / target).exists()]
+    assert not missing, missing
+
+
+def test_version_is_one() -> None:
+    """The package, its metadata and the changelog agree on the version."""
+    from importlib.metadata import version
+
+    import anytime
+
+    assert anytime.__version__ == version("anytime")
+    assert f"## {anytime.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,0 +1,164 @@
+"""A model the project has never seen: other architecture, other tokenizer, other tags, random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from anytime.bundle import Bundle
+from anytime.cli.main import app
+from anytime.errors import ExportError
+from anytime.runtime.engine import Row
+from anytime.runtime.loading import open_bundle
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's tracer and Optimum warn about themselves
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[INST] {{ m.content | trim }} [/INST]{% endfor %}"
+
+
+def save_tokenizer(path: Path) -> int:
+    """A Llama-2-like tokenizer (BPE over ``▁`` with byte fallback); its size."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    specials, fallback = ["<unk>", "<s>", "</s>"], [f"<0x{byte:02X}>" for byte in range(256)]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    words = ["stop go left right yes no the robot sees a wall and thinks [THINK] [/THINK] \n 0 1 2 3 4 5"] * 50
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*specials, *fallback], show_progress=False)
+    tokenizer.train_from_iterator(words, trainer)
+    trained = json.loads(tokenizer.to_str())
+    trained["added_tokens"] = [token for token in trained["added_tokens"] if token["content"] in specials]
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(trained)),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        chat_template=TEMPLATE,
+    )
+    fast.save_pretrained(path)
+    return len(fast)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised Llama."""
+    path = tmp_path_factory.mktemp("llama")
+    size = save_tokenizer(path)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=size,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint, exported by the command."""
+    out = tmp_path_factory.mktemp("bundles") / "llama"
+    result = CliRunner().invoke(
+        app, ["export", str(checkpoint), str(out), "--think", "[THINK]", "--close", "[/THINK]\\n"]
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    return out
+
+
+def test_export_profile_and_run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign checkpoint goes through export, profile and run, and answers in the asked format."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert CliRunner().invoke(app, ["profile", str(bundle), "--quick"]).exit_code == 0
+    for format_args, allowed in (
+        (["--choices", "go left,go right,stop"], {"go left", "go right", "stop"}),
+        (["--regex", "yes|no"], {"yes", "no"}),
+    ):
+        result = CliRunner().invoke(app, ["run", str(bundle), "--json", "--budget", "3s", *format_args, "a wall"])
+        record: dict[str, Any] = json.loads(result.stdout)
+        assert record["answer"] in allowed
+        assert record["source"] != "fallback"
+
+
+def test_manifest_comes_from_the_checkpoint(bundle: Path) -> None:
+    """Shape, tags and stop tokens in the manifest are the checkpoint's, not the reference's."""
+    manifest = Bundle.load(bundle).manifest
+    assert manifest.architecture == "LlamaForCausalLM"
+    assert (manifest.kv.layers, manifest.kv.heads, manifest.kv.head_dim) == (2, 2, 16)
+    assert (manifest.chat.think, manifest.chat.close) == ("[THINK]", "[/THINK]\n")
+    assert manifest.chat.stop_ids == (2,)
+
+
+def test_engine_agrees_with_transformers(bundle: Path, checkpoint: Path) -> None:
+    """Chunked, forked and truncated sequences give the logits that transformers gives for the whole text."""
+    engine = open_bundle(bundle, threads=1).engine
+    ids = [5, 9, 40, 33, 7, 21, 60, 12, 8, 30]
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0].numpy()
+    seq = engine.open()
+    first = engine.run([Row(seq, ids[:4], want=4)], 1)[0]
+    fork = engine.fork(seq)
+    engine.run([Row(seq, [3, 3, 3])], 1)
+    engine.truncate(seq, 4)
+    rest = engine.run([Row(seq, ids[4:], want=6)], 1)[0]
+    forked = engine.run([Row(fork, ids[4:], want=6)], 1)[0]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(np.concatenate([first, rest]) / scale, expected / scale, atol=1e-4)
+    np.testing.assert_allclose(forked, rest, atol=1e-5)
+
+
+def test_typed_special_tokens_are_text(bundle: Path) -> None:
+    """``</s>`` typed by a user never becomes the end token, with this kind of tokenizer too."""
+    codec = open_bundle(bundle, threads=1).codec
+    assert not {1, 2} & set(codec.encode_text("stop </s> go <s>"))
+
+
+def test_failed_export_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that disagrees with its original is refused, and no half bundle stays behind."""
+    monkeypatch.setattr("anytime.export.export.verify", lambda *_: 0.5)
+    result = CliRunner().invoke(app, ["export", str(checkpoint), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "differ" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of an export: exit code 1, one line, nothing half-written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anytime.export.export.export_graph", interrupt)
+    result = CliRunner().invoke(app, ["export", str(checkpoint), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "interrupted" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_incomplete_checkpoint_is_named(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    """What is missing from a checkpoint is said by name."""
+    from anytime.export import export_checkpoint
+
+    for file in checkpoint.iterdir():
+        if file.name != name:
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ExportError, match=name.rsplit(".", maxsplit=1)[-1]):
+        export_checkpoint(tmp_path, tmp_path / "out")

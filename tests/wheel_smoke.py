@@ -1,0 +1,32 @@
+"""Run by CI with the installed wheel alone: the package answers a scene by its deadline, from Python and the shell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anytime
+
+QUESTION = "lane 2 of 4 at 27 m/s\nlane 2 ahead 14 m 18 m/s\nlane 3 behind 30 m 25 m/s"
+ACTIONS = ("LANE_LEFT", "IDLE", "LANE_RIGHT", "FASTER", "SLOWER")
+
+assert "site-packages" in anytime.__file__, anytime.__file__
+with anytime.Reasoner.load() as reasoner:
+    answer = reasoner.answer(QUESTION, budget=2.0, answer=anytime.Choices(*ACTIONS), fallback="SLOWER")
+assert answer.valid, answer
+assert answer.text in ACTIONS, answer
+
+command = [
+    str(Path(sys.executable).parent / "anytime"),
+    "run",
+    "--json",
+    "--budget",
+    "2s",
+    "--choices",
+    ",".join(ACTIONS),
+]
+printed = subprocess.run([*command, QUESTION], check=True, capture_output=True, text=True).stdout
+assert json.loads(printed)["answer"] == answer.text, printed
+print("the installed wheel answers:", answer.text)
