@@ -135,7 +135,8 @@ def _notes(domain: str, passages: list[Passage], control: list[Passage]) -> list
             p.right(max(range(i + 1), key=lambda j: (p.confidences[j], j))) for p in passages
         )
         notes.append(
-            f"{domain}: stopped at {FRACTIONS[i]:.0%}, latest answer {accuracy(passages, i):.1f} %, surest so far {surest:.1f} %"
+            f"{domain}: stopped at {FRACTIONS[i]:.0%}, "
+            f"the latest answer is right in {accuracy(passages, i):.1f} %, the surest so far in {surest:.1f} %"
         )
     complete = 100 * statistics.fmean(p.complete for p in passages)
     notes.append(

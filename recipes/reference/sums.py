@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 MAX_STEPS = 12
 LARGEST = 99
@@ -36,16 +37,29 @@ def _moves(value: int, rng: random.Random) -> tuple[str, int]:
     return rng.choice(options)
 
 
-def problem(steps: int, rng: random.Random) -> tuple[str, str, list[tuple[int, str, int, int]]]:
-    """A question of ``steps`` dependent steps, its answer, and the working as (before, operation, n, after)."""
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step: what the story says, and the sum it stands for."""
+
+    phrase: str
+    before: int
+    op: str
+    n: int
+    after: int
+
+
+def problem(steps: int, rng: random.Random) -> tuple[str, str, list[Move]]:
+    """A question of ``steps`` dependent steps, its answer, and the working."""
     name, thing = rng.choice(_NAMES), rng.choice(_THINGS)
     value = rng.randint(2, 60)
-    sentences, working = [f"{name} has {value} {thing}."], []
+    sentences = [f"{name} has {value} {thing}."]
+    working: list[Move] = []
     for _ in range(steps):
         op, n = _moves(value, rng)
         after = _apply(op, value, n)
-        working.append((value, op, n, after))
-        sentences.append(f"{name} {rng.choice(_PHRASES[op]).format(n=n)}.")
+        phrase = rng.choice(_PHRASES[op]).format(n=n)
+        working.append(Move(phrase, value, op, n, after))
+        sentences.append(f"{name} {phrase}.")
         value = after
     sentences.append(f"How many {thing}?")
     return " ".join(sentences), str(value), working

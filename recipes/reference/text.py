@@ -39,7 +39,7 @@ def drive_sample(scene: Scene, effort: Effort, rng: random.Random | None = None)
 def sums_sample(steps: int, effort: Effort, source: random.Random, rng: random.Random | None = None) -> Sample:
     """A word problem of ``steps`` steps drawn from ``source``; with ``rng``, one thought in ten gets a slip."""
     question, answer, working = sums.problem(steps, source)
-    lines = [f"{a} {op} {n} = {b}" if effort == "full" else f"{b}" for a, op, n, b in working]
+    lines = [f"{m.phrase}: {m.before} {m.op} {m.n} = {m.after}" if effort == "full" else str(m.after) for m in working]
     thought, wrong = _join(lines, rng if effort == "full" else None)
     return Sample("sums", question, thought, answer, effort, steps, wrong)
 
