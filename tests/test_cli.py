@@ -116,6 +116,7 @@ def test_question_file_that_is_not_utf8_names_the_line(tmp_path: Path) -> None:
         (["run", "--choices", "a,b", "--regex", "a", "hi"], "give one"),
         (["run", "--min-confidence", "2", "hi"], "between 0 and 1"),
         (["run", "--temperature", "-1", "hi"], "temperature"),
+        (["run", "--threads", "0", "hi"], "threads"),
         (["run", "x" * 200_000], "characters"),
         (["run", "x" * 2_000], "tokens"),
         (["run", "\udcff"], "not valid Unicode"),

@@ -46,6 +46,20 @@ def test_time_for_the_instant_answer_alone_gives_it(codec: Codec, profile: Laten
     assert len(engine.runs) == 1
 
 
+def test_a_close_that_is_only_expected_to_fit_is_tried_to_the_nanosecond(codec: Codec) -> None:
+    """When the reserve's margin no longer fits but the prediction does, the thought is closed; a nanosecond decides."""
+    latency = Latency(0.0, 20_000.0, MS, 20_000.0, MS, 1.0, 1.5)
+    profile, answer = make_profile(latency), Choices("ab", "ac")
+    prompt = len(codec.encode("what"))
+    instant_ns = latency.run_ns(prompt + 1, 0) + latency.run_ns(1, prompt + 1)
+    close_ns = latency.run_ns(2, prompt) + latency.run_ns(1, prompt + 2)
+    for short_ns, source in ((0, "thought"), (1, "instant")):
+        budget_ns = instant_ns + close_ns - short_ns
+        _, bank, _, clock = decode_alone(thinker(LONG, lambda n: "ab"), budget_ns, codec, profile, answer=answer)
+        assert bank.offered[-1].source == source
+        assert clock.now() <= budget_ns
+
+
 def test_below_the_floor_the_engine_is_left_alone(codec: Codec, profile: LatencyProfile) -> None:
     """What cannot be served costs nothing, and says why."""
     job, bank, engine, _ = decode_alone(turns_at(99), MS // 2, codec, profile)
@@ -143,7 +157,7 @@ def test_answers_of_several_tokens_are_reserved_and_counted(codec: Codec, profil
     assert {c.answer_tokens for c in bank.offered} == {4}
     assert bank.offered[-1].source == "thought"
     assert clock.now() <= 40 * MS
-    assert job.probe_tokens == 4 * (len(bank.offered) - 1)
+    assert job.answer_tokens == 4 * len(bank.offered)
 
 
 def tagged(path: Path, think: str, close: str) -> Codec:
@@ -199,7 +213,7 @@ def test_a_prompt_that_leaves_no_room_for_the_answer_is_refused(codec: Codec, pr
 def test_a_terminated_step_leaves_the_sequence_as_it_was(latency: Latency) -> None:
     """No tokens, no time: the next run goes on from where the sequence stood; a stale terminate is ignored."""
     clock = MockClock()
-    engine = ScriptedEngine(clock, latency, lambda tokens: len(tokens))
+    engine = ScriptedEngine(clock, latency, len)
     seq = engine.open()
     engine.run([Row(seq, [1, 2, 3])], 1)
     before = (seq.length, seq.state, clock.now())

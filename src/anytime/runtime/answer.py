@@ -13,7 +13,7 @@ Source: TypeAlias = Literal["thought", "probe", "instant", "fallback"]
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Token counts; ``thought`` is the thought behind the returned answer, ``probe`` what the other answers cost."""
+    """Token counts; ``thought`` is the thought behind the returned answer, ``probe`` the answers not returned."""
 
     prompt: int = 0
     thought: int = 0

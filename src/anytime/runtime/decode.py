@@ -25,6 +25,7 @@ from anytime.scheduler.clock import Clock
 from anytime.scheduler.profile import LatencyProfile
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
+LIKELY = 1.1  # times its median, a run fits more often than not
 _LEAST_PROBE_SPACING = 8
 
 
@@ -56,7 +57,7 @@ class Job:
     started: bool = False
     prompt_tokens: int = 0
     thought: list[int] = field(default_factory=list)
-    probe_tokens: int = 0
+    answer_tokens: int = 0  # of all answers
     token_cap: int = 0
     stopped: Stopped = "deadline"
     reason: str = ""
@@ -116,9 +117,8 @@ class _Loop:
         job = self._job
         while not job.cancelled:
             ends, full = self._ends_thought(pending), self._context_full()
-            left_ns = job.ready_ns - self._machine.clock.now()
             action = self._machine.latency.next_action(
-                left_ns,
+                self._left_ns(),
                 self._seq.length,
                 len(self._close),
                 job.answer.answer_steps,
@@ -126,26 +126,45 @@ class _Loop:
                 ends or full,
             )
             if action == CLOSE:
-                job.stopped = "complete" if ends else "early" if full else "deadline"
-                job.reason = "the model's context is full" if full and not ends else ""
-                if left_ns >= self._predicted_close_ns():
-                    self._finish(pending, ends)
+                self._spend_reserve(pending)
                 return
-            pending = self._probe(pending) if action == PROBE else self._step(pending)
+            pending = self._probe(pending, "probe") if action == PROBE else self._step(pending)
         job.stopped = "cancelled"
+
+    def _spend_reserve(self, pending: int) -> None:
+        """Close the thought; what that leaves of the reserve buys more of it, each token with a close of its own.
+
+        The reserve was an upper bound. Once an answer is in the bank, being likely to fit is enough for the next one:
+        should it not, the caller leaves with the one before.
+        """
+        job = self._job
+        while not job.cancelled:
+            ends, full = self._ends_thought(pending), self._context_full()
+            job.stopped = "complete" if ends else "early" if full else "deadline"
+            job.reason = "the model's context is full" if full and not ends else ""
+            if self._left_ns() < LIKELY * self._predicted_close_ns():
+                return
+            if ends or full:
+                self._finish(pending, ends)
+                return
+            pending = self._probe(pending, "thought")
+        job.stopped = "cancelled"
+
+    def _left_ns(self) -> int:
+        return self._job.ready_ns - self._machine.clock.now()
 
     def _step(self, pending: int) -> int:
         logits = self._run([pending], 1)
         self._commit(pending)
         return self._sampler.next(logits[0])
 
-    def _probe(self, pending: int) -> int:
+    def _probe(self, pending: int, source: Source) -> int:
         """A step whose token brings the close tag along, and what the model would answer now."""
         keep = self._seq.length + 1
         logits = self._run([pending, *self._close], 1 + len(self._close))
         self._commit(pending)
         self._since_probe = 0
-        self._answer(logits[-1], "probe")
+        self._answer(logits[-1], source)
         self._forget(keep)
         return self._sampler.next(logits[0])
 
@@ -169,8 +188,7 @@ class _Loop:
             if cursor.done:
                 break
             logits = self._run([token], 1)[0]
-        if source != "thought":
-            self._job.probe_tokens += len(probabilities)
+        self._job.answer_tokens += len(probabilities)
         if (text := cursor.text) is not None:
             confidence = cursor.confidence(probabilities)
             candidate = Candidate(text, confidence, source, len(self._job.thought), len(probabilities))
@@ -216,6 +234,6 @@ class _Loop:
         return max(_LEAST_PROBE_SPACING, math.ceil(extra_ns / (PROBE_SHARE * step_ns)))
 
     def _predicted_close_ns(self) -> int:
-        latency, context = self._machine.latency, self._seq.length
+        latency, context, n = self._machine.latency, self._seq.length, 1 + len(self._close)
         steps = self._job.answer.answer_steps
-        return latency.run_ns(1 + len(self._close), context) + steps * latency.run_ns(1, context + steps)
+        return latency.run_ns(n, context) + sum(latency.run_ns(1, context + n + i) for i in range(steps))

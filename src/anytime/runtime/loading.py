@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anytime.bundle import Bundle
-from anytime.errors import ProfileError
+from anytime.errors import ProfileError, UsageError
 from anytime.runtime.engine import Engine
 from anytime.runtime.measure import Progress, measure
 from anytime.runtime.ort import OrtEngine
@@ -17,6 +17,7 @@ from anytime.scheduler.clock import MONOTONIC
 from anytime.scheduler.profile import LatencyProfile, ProfileKey, find, read, store
 from anytime.targets import Host, detect
 
+_MOST_THREADS = 1024
 _log = logging.getLogger("anytime")
 
 
@@ -36,7 +37,10 @@ def open_bundle(bundle: str | os.PathLike[str] | None, threads: int | None = Non
 
     Raises:
         BundleError, EngineError: it cannot be opened.
+        UsageError: there cannot be that many threads.
     """
+    if threads is not None and not 1 <= threads <= _MOST_THREADS:
+        raise UsageError(f"threads is {threads}: it must be between 1 and {_MOST_THREADS}")
     opened = Bundle.load(bundle) if bundle is not None else Bundle.reference()
     host = detect()
     engine = OrtEngine(opened, threads or host.threads())
@@ -79,6 +83,8 @@ def find_profile(
         "no latency profile of this bundle on this machine: measuring a quick one ('anytime profile' does it well)"
     )
     profile = measure_profile(loaded, quick=True, progress=progress)
+    for warning in profile.warnings:
+        _log.warning("%s", warning)
     try:
         store(profile)
     except ProfileError as error:

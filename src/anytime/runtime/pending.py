@@ -94,7 +94,7 @@ class Pending:
             calibrated=False,
             reason=reason,
             thought=content,
-            tokens=Tokens(job.prompt_tokens, len(thought), job.probe_tokens, answer_tokens),
+            tokens=Tokens(job.prompt_tokens, len(thought), job.answer_tokens - answer_tokens, answer_tokens),
             token_cap=job.token_cap,
             late=delivered_ns > self.deadline_ns,
             overrun=overrun,

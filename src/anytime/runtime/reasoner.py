@@ -33,6 +33,7 @@ from anytime.scheduler.profile import LatencyProfile
 
 DEFAULT_FORMAT = Text()
 _LONGEST_BUDGET_S = 86_400.0
+_MOST_FORMATS = 256
 _FARTHEST_S = 1e15  # beyond, arithmetic in nanoseconds may overflow
 
 
@@ -101,9 +102,12 @@ class Reasoner:
     def _compiled(self, answer: AnswerFormat) -> Compiled:
         if not isinstance(answer, Hashable):  # nor one of the formats, which compile_format says
             return compile_format(answer, self._machine.codec)
-        if answer not in self._formats:
-            self._formats[answer] = compile_format(answer, self._machine.codec)
-        return self._formats[answer]
+        compiled = self._formats.get(answer)
+        if compiled is None:
+            if len(self._formats) >= _MOST_FORMATS:
+                self._formats.clear()
+            compiled = self._formats[answer] = compile_format(answer, self._machine.codec)
+        return compiled
 
     def submit(
         self,
