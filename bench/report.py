@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -100,16 +101,26 @@ class Report:
         for line in (*notes, *(figure.line() for figure in figures)):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
         if self.json_file is not None:
-            self._write(self.json_file, figures, samples)
+            self._write(self.json_file, figures, samples, _plain(table), notes)
         return 0 if all(figure.holds for figure in figures) else 1
 
-    def _write(self, file: Path, figures: Sequence[Figure], samples: Any) -> None:
+    def _write(self, file: Path, figures: Sequence[Figure], samples: Any, table: str, notes: Sequence[str]) -> None:
         record = {
             "bench": self.bench,
             "command": shlex.join(["python", "-m", f"bench.{self.bench}", *sys.argv[1:]]),
             "environment": self.environment,
             "figures": [asdict(figure) for figure in figures],
+            "table": table,
+            "notes": list(notes),
             "samples": samples,
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(table: Table | None) -> str:
+    """The table as text, for pages that quote it."""
+    text = io.StringIO()
+    if table is not None:
+        Console(file=text, width=_WIDTH_IN_A_PIPE).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -16,10 +16,11 @@ from anytime.runtime.decode import Job, Machine, decode
 from anytime.runtime.engine import FloatArray, Row
 from anytime.runtime.formats import AnswerFormat, Choices, compile_format
 from anytime.runtime.prompt import Codec
+from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.sampling import Sampling
 from anytime.scheduler.profile import LatencyProfile
 from anytime.testing import MockClock, Script, ScriptedEngine
-from tests.conftest import SPECIAL, manifest
+from tests.conftest import SPECIAL, MakeReasoner, manifest, thinker
 
 PATIENCE_S = 20  # how long a broken promise may hang before its test fails; a kept one never waits for it
 LEFT_OR_RIGHT = Choices("left", "right")
@@ -49,6 +50,14 @@ class HeldEngine(ScriptedEngine):
             self.released.set()
 
 
+def held(make_reasoner: MakeReasoner, hold_at: int = 3) -> tuple[Reasoner, HeldEngine, MockClock]:
+    """A Reasoner whose engine stands still in a run, while its thought goes from 'left' to 'right'."""
+    script = thinker("ab\n" * 60, lambda n: "left" if n < 20 else "right")
+    reasoner, engine, clock = make_reasoner(script, kind=HeldEngine, hold_at=hold_at)
+    assert isinstance(engine, HeldEngine)
+    return reasoner, engine, clock
+
+
 class FailingEngine(ScriptedEngine):
     """Raises ``error`` in run number ``fail_at``."""
 
@@ -65,14 +74,17 @@ class FailingEngine(ScriptedEngine):
 
 
 class RecordingBank(AnswerBank):
-    """Remembers every candidate it was offered."""
+    """Remembers every candidate it was offered, and when."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: MockClock) -> None:
         super().__init__()
+        self._clock = clock
         self.offered: list[Candidate] = []
+        self.offered_ns: list[int] = []
 
     def offer(self, candidate: Candidate) -> bool:
         self.offered.append(candidate)
+        self.offered_ns.append(self._clock.now())
         return super().offer(candidate)
 
 
@@ -91,7 +103,7 @@ def decode_alone(
     """Decode one job without threads; the clock shows when it ended, counted from 0."""
     clock = MockClock()
     engine = ScriptedEngine(clock, profile.latency(), script, vocab_size=64, max_context=max_context, **engine_args)
-    bank = RecordingBank()
+    bank = RecordingBank(clock)
     job = Job(1, prompt, budget_ns, compile_format(answer, codec), sampling or Sampling(), bank)
     decode(job, Machine(engine, codec, profile, profile.latency(), clock))
     return job, bank, engine, clock

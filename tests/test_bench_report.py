@@ -32,12 +32,12 @@ def test_one_line_for_each_figure(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The JSON holds bench, command, environment, figures and raw samples; its directory is made if need be."""
+    """The JSON holds bench, command, environment, figures, table, notes and raw samples; its directory is made."""
     file = tmp_path / "results" / "none.json"
     monkeypatch.setattr("sys.argv", ["none.py", "--quick", "--json", "a file.json"])
     Report("none", file).finish([HELD, MISSED], {"ns": [1, 2]})
     record = json.loads(file.read_text(encoding="utf-8"))
-    assert set(record) == {"bench", "command", "environment", "figures", "samples"}
+    assert set(record) == {"bench", "command", "environment", "figures", "table", "notes", "samples"}
     assert record["command"] == "python -m bench.none --quick --json 'a file.json'"
     assert record["figures"] == [
         {"name": "hangs", "measured": 0, "target": "0", "holds": True},

@@ -84,7 +84,7 @@ def test_an_engine_that_does_not_come_back_is_lost(make_reasoner: MakeReasoner) 
 def test_an_engine_that_fails_leaves_the_best_so_far(
     make_reasoner: MakeReasoner, error: Exception, fail_at: int, text: str, source: str
 ) -> None:
-    """An error ends the thinking, never the call: what was found is returned at once, and the next request is normal."""
+    """An error ends the thinking, never the call: what was found is returned at once, and the next one is normal."""
     reasoner, _, _ = make_reasoner(LONG, kind=FailingEngine, fail_at=fail_at, error=error)
     got = reasoner.answer("what", budget=1.0, **ASK)
     assert (got.text, got.source, got.stopped) == (text, source, "error")

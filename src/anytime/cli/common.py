@@ -41,13 +41,18 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             _say(str(error))
             raise typer.Exit(FAILURE) from None
         except KeyboardInterrupt:
-            _say("interrupted; nothing was left half-written, run the same command again")
-            raise typer.Exit(FAILURE) from None
+            raise typer.Exit(interrupted()) from None
         except BrokenPipeError:  # the reader of our output has gone, which is its right
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILURE) from None
 
     return wrapped
+
+
+def interrupted() -> int:
+    """Say so in a line; the exit code."""
+    _say("interrupted; nothing was left half-written, run the same command again")
+    return FAILURE
 
 
 def _say(message: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import typer
 
+from anytime.cli.common import interrupted
 from anytime.cli.export import export
 from anytime.cli.profile import profile
 from anytime.cli.run import run
@@ -26,7 +28,10 @@ for command in (run, profile, export, targets):
 def main() -> None:
     """Entry point of the console script."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    app()
+    try:
+        app()
+    except KeyboardInterrupt:  # before a command has begun
+        sys.exit(interrupted())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from anytime.runtime.answer import Answer
 from anytime.runtime.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions
-from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.reasoner import Reasoner, Request
 from anytime.runtime.sampling import Sampling
 
 
@@ -102,15 +102,20 @@ class _Session:
         min_confidence: float,
         sampling: Sampling | None,
     ) -> None:
-        self._reasoner, self._budget_s, self._answer = reasoner, budget_s, answer
-        self._request = {"fallback": fallback, "min_confidence": min_confidence, "sampling": sampling}
+        self._reasoner, self._answer = reasoner, answer
+        self._request: Request = {
+            "budget": budget_s,
+            "fallback": fallback,
+            "min_confidence": min_confidence,
+            "sampling": sampling,
+        }
 
     def one(self, question: Question, as_json: bool) -> None:
         """Ask and print; on a terminal, show the thought as it grows."""
         answer_format = question.format() or self._answer
         self._reasoner.prepare(answer_format)
-        request = {**self._request, "budget": self._budget_s, "answer": answer_format}
-        pending = self._reasoner.submit(question.question, **request)  # type: ignore[arg-type]
+        request: Request = {**self._request, "answer": answer_format}
+        pending = self._reasoner.submit(question.question, **request)
         if as_json or not sys.stdout.isatty():
             answer = pending.result()
         else:
@@ -130,8 +135,8 @@ class _Session:
             for question in progress.track(questions, description="answering"):
                 answer_format = question.format() or self._answer
                 self._reasoner.prepare(answer_format)
-                request = {**self._request, "budget": self._budget_s, "answer": answer_format}
-                answer = self._reasoner.answer(question.question, request_id=question.id, **request)
+                request: Request = {**self._request, "answer": answer_format, "request_id": question.id}
+                answer = self._reasoner.answer(question.question, **request)
                 answers.append(answer)
                 if as_json:
                     _print_json(answer, question)

@@ -51,7 +51,7 @@ class AnswerBank:
             )
         try:
             accepted = self._accept is None or self._accept(candidate.text)
-        except Exception as error:  # the caller's own code: a veto that fails must not let an answer through
+        except BaseException as error:  # the caller's code: a veto that fails must not let an answer through
             return f"accept({candidate.text!r}) raised {error!r}"
         return "" if accepted else f"accept({candidate.text!r}) said no"
 

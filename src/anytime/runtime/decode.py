@@ -142,7 +142,7 @@ class _Loop:
             ends, full = self._ends_thought(pending), self._context_full()
             job.stopped = "complete" if ends else "early" if full else "deadline"
             job.reason = "the model's context is full" if full and not ends else ""
-            if self._left_ns() < LIKELY * self._predicted_close_ns():
+            if self._left_ns() < self._likely_close_ns():
                 return
             if ends or full:
                 self._finish(pending, ends)
@@ -232,6 +232,12 @@ class _Loop:
         step_ns = latency.run_ns(1, context)
         extra_ns = latency.run_ns(1 + len(self._close), context) - step_ns + self._job.answer.answer_steps * step_ns
         return max(_LEAST_PROBE_SPACING, math.ceil(extra_ns / (PROBE_SHARE * step_ns)))
+
+    def _likely_close_ns(self) -> float:
+        """What closing here likely takes; never more than what the reserve kept back for it."""
+        latency, steps = self._machine.latency, self._job.answer.answer_steps
+        upper_ns = latency.closing_ns(self._seq.length, len(self._close), steps)
+        return min(LIKELY * self._predicted_close_ns(), upper_ns)
 
     def _predicted_close_ns(self) -> int:
         latency, context, n = self._machine.latency, self._seq.length, 1 + len(self._close)

@@ -40,16 +40,18 @@ class Pending:
 
     def leave(self) -> Answer:
         """The answer as things stand now; a step that is still running is told to end, and nobody waits for it."""
-        overrun = not self.job.done.is_set()
-        if overrun:
+        job = self.job
+        in_time = job.done.is_set()
+        overrun = job.started and not in_time
+        if not in_time:
             self.cancel()
-        if self.job.failure is not None:
-            raise self.job.failure
-        return self._answer(self.job.bank.best(), overrun)
+        if job.failure is not None:
+            raise job.failure
+        return self._answer(job.bank.best(), "deadline" if not in_time else job.stopped, overrun)
 
     def best(self) -> Answer:
         """The best answer so far, as it would be returned now. Costs the engine nothing."""
-        return self._answer(self.job.bank.best(), overrun=False)
+        return self._answer(self.job.bank.best(), self.job.stopped, overrun=False)
 
     def cancel(self) -> None:
         """Stop thinking; ``result`` then returns the best answer so far."""
@@ -71,14 +73,13 @@ class Pending:
         job.news.clear()  # before looking at done: a job that ends from here on sets the event again
         return woken and not job.done.is_set()
 
-    def _answer(self, best: Candidate | None, overrun: bool) -> Answer:
+    def _answer(self, best: Candidate | None, stopped: Stopped, overrun: bool) -> Answer:
         job = self.job
-        stopped: Stopped = "deadline" if overrun else job.stopped
         reason = job.reason
         if best is None:
             text, why = self._fall_back()
-            waited = "" if job.started else "the request was still waiting for the engine"
-            reason = "; ".join(part for part in (reason, job.bank.refusal(), waited if overrun else "", why) if part)
+            waited = "the request was still waiting for the engine" if stopped == "deadline" and not job.started else ""
+            reason = "; ".join(part for part in (reason, job.bank.refusal(), waited, why) if part)
         else:
             text = best.text
         thought = job.thought[: best.thought_tokens] if best else []

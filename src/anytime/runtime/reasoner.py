@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from anytime.bundle import Bundle
 from anytime.errors import BudgetError, EngineError, UsageError
@@ -31,10 +31,26 @@ from anytime.scheduler.admission import Work, floor_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock, seconds_to_ns
 from anytime.scheduler.profile import LatencyProfile
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 DEFAULT_FORMAT = Text()
 _LONGEST_BUDGET_S = 86_400.0
 _MOST_FORMATS = 256
 _FARTHEST_S = 1e15  # beyond, arithmetic in nanoseconds may overflow
+
+
+class Request(TypedDict, total=False):
+    """The keyword arguments of a request; see ``Reasoner.answer``."""
+
+    budget: float
+    deadline: float
+    answer: AnswerFormat
+    fallback: Fallback
+    accept: Callable[[str], bool] | None
+    min_confidence: float
+    sampling: Sampling | None
+    request_id: str | None
 
 
 class Reasoner:
@@ -151,7 +167,7 @@ class Reasoner:
         self._worker.submit(job)
         return pending
 
-    def answer(self, prompt: str, **request: Any) -> Answer:
+    def answer(self, prompt: str, **request: Unpack[Request]) -> Answer:
         """The best answer found by the deadline; returns at once when the thought is complete earlier.
 
         Args:
@@ -172,34 +188,28 @@ class Reasoner:
         """
         return self.submit(prompt, **request).result()
 
-    async def answer_async(self, prompt: str, **request: Any) -> Answer:
+    async def answer_async(self, prompt: str, **request: Unpack[Request]) -> Answer:
         """``answer`` without blocking the event loop; cancelling the task stops the thinking."""
         answers = [answer async for answer in self.stream_async(prompt, **request)]
         return answers[-1]
 
-    def stream(self, prompt: str, **request: Any) -> Iterator[Answer]:
-        """Each better answer as it is found, the final one last. A slow consumer sees the latest and delays nobody."""
-        pending = self.submit(prompt, **request)
-        try:
-            while pending.wait_for_news():
-                yield pending.best()
-            yield pending.leave()
-        finally:
-            if not pending.job.done.is_set():
-                pending.cancel()
+    def stream(self, prompt: str, **request: Unpack[Request]) -> Iterator[Answer]:
+        """Each better answer as it is found, the final one last. A slow consumer sees the latest and delays nobody.
 
-    async def stream_async(self, prompt: str, **request: Any) -> AsyncIterator[Answer]:
+        The time counts from this call, not from the first answer taken.
+        """
+        return _follow(self.submit(prompt, **request))
+
+    async def stream_async(self, prompt: str, **request: Unpack[Request]) -> AsyncIterator[Answer]:
         """``stream`` for asyncio."""
         pending = self.submit(prompt, **request)
+        loop = asyncio.get_running_loop()
         try:
-            while not pending.job.done.is_set() and await asyncio.get_running_loop().run_in_executor(
-                self._waiters, pending.wait_for_news
-            ):
+            while not pending.job.done.is_set() and await loop.run_in_executor(self._waiters, pending.wait_for_news):
                 yield pending.best()
             yield pending.leave()
         finally:
-            if not pending.job.done.is_set():
-                pending.cancel()
+            pending.cancel()
 
     def health(self) -> Health:
         """READY, BUSY with a request, or LOST: a step that was told to end has not come back."""
@@ -217,6 +227,16 @@ class Reasoner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _follow(pending: Pending) -> Iterator[Answer]:
+    """The answers of a request under way; whoever stops listening stops the thinking."""
+    try:
+        while pending.wait_for_news():
+            yield pending.best()
+        yield pending.leave()
+    finally:
+        pending.cancel()
 
 
 def _deadline_ns(received_ns: int, budget: float | None, deadline: float | None) -> int:

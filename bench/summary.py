@@ -1,0 +1,64 @@
+"""The page of results: ``python -m bench.summary`` writes docs/results/README.md from the JSON files beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from bench.report import ROOT
+
+RESULTS = ROOT / "docs" / "results"
+TITLES = {
+    "deadline": "On time, with an answer, with the thought that there was time for",
+    "reference": "The model gains from thinking",
+    "curve": "Accuracy against the deadline",
+    "scheduler": "The scheduler's arithmetic",
+}
+HEAD = """# Results
+
+Written by `make evidence` (`python -m bench.summary` makes this page of its JSON files). The machines are shared and
+noisy: ratios and differences measured side by side in one run mean something, single absolute times little. A bench
+exits with 1 when a figure is missed, and a missed figure stays on this page.
+"""
+
+
+def page() -> str:
+    """The whole page, a section for each bench that has results."""
+    sections = [HEAD]
+    for bench, title in TITLES.items():
+        file = RESULTS / f"{bench}.json"
+        if file.exists():
+            sections.append(_section(title, file.name, json.loads(file.read_text(encoding="utf-8"))))
+    return "\n".join(sections)
+
+
+def _section(title: str, file: str, record: dict[str, Any]) -> str:
+    where = record["environment"]
+    packages = ", ".join(f"{name} {version}" for name, version in where["packages"].items())
+    lines = [
+        f"## {title}\n",
+        f"`{record['command']}`, {where['date']}, {where['processor']}, {where['cores']} cores, "
+        f"load {where['load'][0]} at the start, Python {where['python']}, {packages} ([raw samples]({file})).\n",
+    ]
+    if record["figures"]:
+        lines += ["| figure | measured | target | |", "| --- | ---: | ---: | --- |"]
+        lines += [_row(figure) for figure in record["figures"]]
+        lines.append("")
+    lines += ["```text", record["table"], "```\n"]
+    lines += [f"- {note}" for note in record["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _row(figure: dict[str, Any]) -> str:
+    measured = figure["measured"] if isinstance(figure["measured"], str) else f"{figure['measured']:.4g}"
+    return f"| {figure['name']} | {measured} | {figure['target']} | {'holds' if figure['holds'] else '**missed**'} |"
+
+
+def main() -> int:
+    (RESULTS / "README.md").write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

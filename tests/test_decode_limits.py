@@ -1,0 +1,78 @@
+"""The anytime loop at its limits: close tags of several tokens, and a context that fills up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anytime.bundle import Chat
+from anytime.errors import PromptError
+from anytime.ext.latency import Latency
+from anytime.runtime.formats import Choices, Text
+from anytime.runtime.prompt import Codec
+from anytime.scheduler.profile import LatencyProfile
+from anytime.testing import Script
+from tests.conftest import ID, MS, TEMPLATE, make_profile, thinker, write_bundle
+from tests.doubles import decode_alone
+
+LONG = "ab\n" * 60
+
+
+@pytest.fixture
+def profile(latency: Latency) -> LatencyProfile:
+    return make_profile(latency)
+
+
+def turns_at(n: int) -> Script:
+    return thinker(LONG, lambda thought: "left" if thought < n else "right")
+
+
+def tagged(path: Path, think: str, close: str) -> Codec:
+    chat = Chat(TEMPLATE, "", think, close, (1,), {})
+    return Codec(write_bundle(path, chat=chat))
+
+
+def test_a_close_tag_of_several_tokens(tmp_path: Path, profile: LatencyProfile) -> None:
+    """The tag is recognized when its last token comes, is no part of the thought, and its head is run only once."""
+    codec = tagged(tmp_path / "b", "<think>", "\nxyz\n")
+    said = [*"abxabcxyz"]  # an x that begins no tag, then the tag
+
+    def script(tokens: tuple[int, ...]) -> int:
+        n = len(tokens) - tokens.index(ID["<think>"]) - 1
+        closed = codec.close_ids == list(tokens[-len(codec.close_ids) :])
+        return ID["left"] if closed else ID[said[n]] if n < len(said) else ID["a"]
+
+    job, bank, engine, _ = decode_alone(script, 1000 * MS, codec, profile)
+    assert job.stopped == "complete"
+    assert codec.decode(job.thought) == "abxabc"
+    assert bank.offered[-1].thought_tokens == 6
+    assert engine.runs[-1] == (5, len(codec.encode("what")) + 6)
+
+
+def test_a_forced_close_writes_the_whole_tag(tmp_path: Path, profile: LatencyProfile) -> None:
+    """White space that the model puts around its tag is written too, and paid from the reserve."""
+    codec = tagged(tmp_path / "b", "<think>", "\n</think>\n\n")
+    _, bank, engine, clock = decode_alone(turns_at(0), 30 * MS, codec, profile)
+    assert bank.offered[-1].source == "thought"
+    assert engine.runs[-1][0] == 1 + 4
+    assert clock.now() <= 30 * MS
+
+
+def test_a_full_context_ends_the_thought_early(codec: Codec, profile: LatencyProfile) -> None:
+    """With time left and no room, the thought is closed within the context, and the reason is said."""
+    answer = Choices("abcd", "abce")
+    job, bank, engine, clock = decode_alone(
+        thinker(LONG, lambda n: "abce"), 900 * MS, codec, profile, answer=answer, max_context=64
+    )
+    assert job.stopped == "early"
+    assert "context is full" in job.reason
+    assert bank.offered[-1].source == "thought"
+    assert 60 <= max(tokens + context for tokens, context in engine.runs) <= 64
+    assert clock.now() < 100 * MS
+
+
+def test_a_prompt_that_leaves_no_room_for_the_answer_is_refused(codec: Codec, profile: LatencyProfile) -> None:
+    """Prompt, close tag and the longest answer must fit the context together; the engine is never overrun."""
+    with pytest.raises(PromptError, match="the answer up to 40"):
+        decode_alone(turns_at(0), 900 * MS, codec, profile, prompt="a" * 30, answer=Text(40), max_context=64)

@@ -1,0 +1,40 @@
+"""The page of results, made of what the benches wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import summary
+
+RECORD = {
+    "command": "python -m bench.scheduler",
+    "environment": {
+        "date": "2026-01-01",
+        "processor": "p",
+        "cores": 2,
+        "load": [0.1, 0, 0],
+        "python": "3.11",
+        "packages": {"numpy": "2"},
+    },
+    "figures": [{"name": "time, ns", "measured": 12.3456, "target": "≤ 10", "holds": False}],
+    "table": "a table",
+    "notes": ["a note"],
+}
+
+
+def test_page_shows_missed_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missed figure is on the page as missed, beside its table, notes and environment."""
+    monkeypatch.setattr(summary, "RESULTS", tmp_path)
+    (tmp_path / "scheduler.json").write_text(json.dumps(RECORD), encoding="utf-8")
+    page = summary.page()
+    assert "| time, ns | 12.35 | ≤ 10 | **missed** |" in page
+    for part in ("a table", "- a note", "python -m bench.scheduler", "numpy 2"):
+        assert part in page
+
+
+def test_committed_page_is_made_of_the_committed_files() -> None:
+    """docs/results/README.md is what the JSON files beside it give."""
+    assert (summary.RESULTS / "README.md").read_text(encoding="utf-8") == summary.page()
