@@ -15,7 +15,7 @@ from bench.report import ROOT, Report, parser, progress
 
 BUDGETS_MS = (20, 30, 50, 75, 100, 150, 200, 300, 500, 700)
 DOMAINS = ("drive", "sums")
-COUNT, QUICK_COUNT = 200, 10
+COUNT, QUICK_COUNT = 120, 10
 
 Runs = dict[str, dict[int, list[tuple[Question, Answer]]]]
 

@@ -38,6 +38,7 @@ def test_a_request_still_waiting_at_its_deadline_gets_its_fallback(make_reasoner
     got = second.result()
     assert (got.text, got.source, got.stopped, got.late) == ("stop", "fallback", "deadline", False)
     assert "still waiting for the engine" in got.reason
+    assert not got.overrun, "no step of this request ran past its plan"
     engine.released.set()
     assert first.result().text == "right"
     assert set(engine.generations) == {first.job.generation}
