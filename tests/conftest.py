@@ -66,7 +66,7 @@ def manifest(**changes: object) -> Manifest:
         "vocab_size": 64,
         "max_context": 256,
         "graphs": (Graph("model.onnx", "fp32", 18, "onnxruntime>=1.23"),),
-        "kv": KvLayout(1, 1, 8, "float32"),
+        "kv": KvLayout(1, 1, 8, "float32", "growing"),
         "chat": Chat(TEMPLATE, hashlib.sha256(TEMPLATE.encode()).hexdigest(), "<think>", "</think>", (1,), {}),
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]

@@ -82,6 +82,28 @@ def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def unfused(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same checkpoint, as it is exported when its attention has a shape that cannot be fused."""
+    from anytime.export import export_checkpoint
+    from anytime.export.fuse import NoMatch
+
+    def refuse(*_: object) -> None:
+        raise NoMatch("a shape of its own")
+
+    out = tmp_path_factory.mktemp("bundles") / "unfused"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anytime.export.fuse.fuse", refuse)
+        export_checkpoint(checkpoint, out, think="[THINK]", close="[/THINK]\n")
+    return out
+
+
+def test_attention_is_fused_where_it_can_be(bundle: Path, unfused: Path) -> None:
+    """A Llama's attention is fused over a shared cache; what cannot be fused is exported as it is, and says so."""
+    assert Bundle.load(bundle).manifest.kv.layout == "shared"
+    assert Bundle.load(unfused).manifest.kv.layout == "growing"
+
+
 def test_export_profile_and_run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A foreign checkpoint goes through export, profile and run, and answers in the asked format."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -105,9 +127,10 @@ def test_manifest_comes_from_the_checkpoint(bundle: Path) -> None:
     assert manifest.chat.stop_ids == (2,)
 
 
-def test_engine_agrees_with_transformers(bundle: Path, checkpoint: Path) -> None:
+@pytest.mark.parametrize("kind", ["bundle", "unfused"])
+def test_engine_agrees_with_transformers(kind: str, checkpoint: Path, request: pytest.FixtureRequest) -> None:
     """Chunked, forked and truncated sequences give the logits that transformers gives for the whole text."""
-    engine = open_bundle(bundle, threads=1).engine
+    engine = open_bundle(request.getfixturevalue(kind), threads=1).engine
     ids = [5, 9, 40, 33, 7, 21, 60, 12, 8, 30]
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -122,6 +145,49 @@ def test_engine_agrees_with_transformers(bundle: Path, checkpoint: Path) -> None
     scale = np.abs(expected).max()
     np.testing.assert_allclose(np.concatenate([first, rest]) / scale, expected / scale, atol=1e-4)
     np.testing.assert_allclose(forked, rest, atol=1e-5)
+
+
+def test_a_closed_sequence_leaves_nothing_to_the_next(bundle: Path) -> None:
+    """A sequence in reused memory gives the same logits as the first one did."""
+    engine = open_bundle(bundle, threads=1).engine
+    ids = [5, 9, 40, 33, 7]
+    first = engine.open()
+    expected = engine.run([Row(first, ids, want=5)], 1)[0]
+    engine.run([Row(first, [11] * 40)], 1)
+    engine.close(first)
+    again = engine.run([Row(engine.open(), ids, want=5)], 1)[0]
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_a_terminated_run_leaves_its_sequence(bundle: Path) -> None:
+    """A run told to end before it began raises, and the same run afterwards gives what it would have given."""
+    from anytime.errors import StepTerminated
+
+    engine = open_bundle(bundle, threads=1).engine
+    seq = engine.open()
+    engine.run([Row(seq, [5, 9, 40])], 1)
+    engine.terminate(2)
+    with pytest.raises(StepTerminated):
+        engine.run([Row(seq, [7])], 2)
+    assert seq.length == 3
+    fresh = engine.open()
+    expected = engine.run([Row(fresh, [5, 9, 40, 7])], 3)[0]
+    np.testing.assert_allclose(engine.run([Row(seq, [7])], 3)[0], expected, atol=1e-5)
+
+
+def test_a_cache_that_is_not_updated_in_place_is_found_out(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX Runtime whose in-place runs give other numbers than separate buffers is refused at start-up."""
+    from anytime.errors import EngineError
+    from anytime.runtime.ort_cache import SharedCache
+
+    honest = SharedCache.run
+
+    def stale(self: SharedCache, tokens: Any, length: int, options: Any) -> Any:
+        return honest(self, tokens, max(0, length - 1), options)
+
+    monkeypatch.setattr(SharedCache, "run", stale)
+    with pytest.raises(EngineError, match="in place"):
+        open_bundle(bundle, threads=1)
 
 
 def test_typed_special_tokens_are_text(bundle: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import msgspec
 
@@ -24,12 +25,17 @@ TOKENIZER = "tokenizer.json"
 
 
 class KvLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Shape of the key/value cache: [row, head, position, channel] for each layer."""
+    """Shape of the key/value cache: [row, head, position, channel] for each layer.
+
+    ``layout`` is "shared" where the graph updates a buffer of the full context in place, "growing" where every run
+    returns a longer cache.
+    """
 
     layers: int
     heads: int
     head_dim: int
     dtype: str
+    layout: Literal["shared", "growing"]
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -46,6 +46,14 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, config, tokenizer, _count_parameters(path))
 
 
+def load_model(path: Path) -> Any:
+    """The checkpoint as a transformers model in fp32, for what the export is held to."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+
 def _count_parameters(path: Path) -> int:
     """Parameters in the checkpoint's files, shared ones once."""
     from safetensors import SafetensorError, safe_open

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
-from anytime.bundle import TOKENIZER, Bundle, Graph, KvLayout, Manifest, SamplingDefaults, seal, staging
+from anytime.bundle import TOKENIZER, Bundle, Chat, Graph, KvLayout, Manifest, SamplingDefaults, seal, staging
 from anytime.errors import ExportError
-from anytime.export.checkpoint import Checkpoint, chat_of, open_checkpoint
-from anytime.export.graph import OPSET, export_graph
+from anytime.export.checkpoint import Checkpoint, chat_of, load_model, open_checkpoint
+from anytime.export.graph import OPSET, export_graph, fuse_graph
 from anytime.export.verify import TOLERANCE, verify
 
 _RUNTIME = "onnxruntime>=1.23"
+_log = logging.getLogger("anytime")
 
 Progress = Callable[[str], None]
 
@@ -43,8 +47,13 @@ def export_checkpoint(
     with staging(out) as scratch:
         progress("exporting the graph through Optimum")
         graph = export_graph(source.path, scratch)
+        model = load_model(source.path)
+        progress("fusing attention")
+        unfused = fuse_graph(graph, model)
+        if unfused is not None:
+            _log.warning("attention is exported unfused, steps will take several times as long: %s", unfused)
         progress("holding its logits to the original's")
-        difference = verify(source.path, graph)
+        difference = verify(model, graph)
         if not difference <= TOLERANCE:
             raise ExportError(
                 f"the exported graph's logits differ from the checkpoint's by {difference:.1e} (relative), more than "
@@ -52,16 +61,11 @@ def export_checkpoint(
             )
         progress("writing the bundle")
         shutil.copyfile(source.path / TOKENIZER, scratch / TOKENIZER)
-        seal(scratch, _manifest(source, chat, graph.name))
+        seal(scratch, _manifest(source, chat, graph.name, "growing" if unfused else "shared"))
     return Bundle.load(out)
 
 
-def _manifest(source: Checkpoint, chat: object, graph: str) -> Manifest:
-    from importlib.metadata import version
-
-    from anytime.bundle import Chat
-
-    assert isinstance(chat, Chat)
+def _manifest(source: Checkpoint, chat: Chat, graph: str, layout: Literal["shared", "growing"]) -> Manifest:
     config = source.config
     heads = config.num_attention_heads
     return Manifest(
@@ -77,6 +81,7 @@ def _manifest(source: Checkpoint, chat: object, graph: str) -> Manifest:
             heads=getattr(config, "num_key_value_heads", None) or heads,
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
             dtype="float32",
+            layout=layout,
         ),
         chat=chat,
         sampling=SamplingDefaults(),

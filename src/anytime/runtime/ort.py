@@ -1,7 +1,6 @@
-"""The ONNX Runtime engine: graphs as Optimum exports them, the default that works everywhere.
+"""The ONNX Runtime engine on the CPU, the default that works everywhere.
 
-The graph concatenates its key/value cache, so a sequence is a tuple of immutable tensors: forking shares them, and a
-run that was terminated leaves nothing behind.
+A run that was terminated does not advance its sequence: whatever it wrote lies behind the sequence's length.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from anytime.bundle import Bundle, Graph
 from anytime.errors import BundleError, EngineError, StepTerminated
 from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq
+from anytime.runtime.ort_cache import GraphIO, GrowingCache, SharedCache, check_in_place, shared_cache
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -37,15 +35,11 @@ class OrtEngine:
         self._ort = _import()
         manifest = bundle.manifest
         graph = _graph_for(bundle, self._ort.__version__)
-        self._session = self._open_session(bundle, graph, threads)
-        self._kv = [f"past_key_values.{i}.{part}" for i in range(manifest.kv.layers) for part in ("key", "value")]
-        presents = [name.replace("past_key_values", "present") for name in self._kv]
-        self._outputs = ["logits", *presents]
-        self._inputs = {node.name for node in self._session.get_inputs()}
-        empty = np.zeros((1, manifest.kv.heads, 0, manifest.kv.head_dim), dtype=manifest.kv.dtype)
-        self._empty = tuple(self._value(empty) for _ in self._kv)
-        self._ones = np.ones((1, manifest.max_context), dtype=np.int64)
-        self._positions = np.arange(manifest.max_context, dtype=np.int64)[None]
+        self._io = GraphIO(self._ort, self._open_session(bundle, graph, threads), manifest)
+        self._free: list[SharedCache] = []
+        self._shared = manifest.kv.layout == "shared"
+        if self._shared:
+            check_in_place(self._io)
         self._lock = threading.Lock()
         self._running: tuple[int, Any] | None = None
         self._terminated = -1
@@ -75,24 +69,22 @@ class OrtEngine:
             raise EngineError(f"asked for {_PROVIDER}, the session runs on {session.get_providers()}")
         return session
 
-    def _value(self, array: Any) -> Any:
-        return self._ort.OrtValue.ortvalue_from_numpy(array)
-
     def open(self) -> Seq:
-        return Seq(0, self._empty)
+        return Seq(0, shared_cache(self._io, self._free) if self._shared else GrowingCache(self._io))
 
     def fork(self, seq: Seq) -> Seq:
-        return Seq(seq.length, seq.state)
+        return Seq(seq.length, seq.state.fork(seq.length))
 
     def truncate(self, seq: Seq, length: int) -> None:
         if not 0 <= length <= seq.length:
             raise ValueError(f"cannot truncate a sequence of {seq.length} tokens to {length}")
         if length < seq.length:
-            seq.state = tuple(self._value(np.ascontiguousarray(v.numpy()[:, :, :length])) for v in seq.state)
+            seq.state.truncate(length)
             seq.length = length
 
     def close(self, seq: Seq) -> None:
-        seq.state, seq.length = self._empty, 0
+        seq.state.close()
+        seq.state, seq.length = None, 0
 
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
         if len(rows) != 1:
@@ -101,14 +93,13 @@ class OrtEngine:
         length = row.seq.length + len(row.tokens)
         if not row.tokens or length > self.spec.max_context:
             raise ValueError(f"{len(row.tokens)} tokens behind {row.seq.length} do not fit {self.spec.max_context}")
-        feeds = self._feeds(row, length)
         options = self._ort.RunOptions()  # one a run: its terminate flag, once set, stays set
         with self._lock:
             if generation == self._terminated:
                 raise StepTerminated("the run was terminated before it began")
             self._running = (generation, options)
         try:
-            logits, *state = self._session.run_with_ort_values(self._outputs, feeds, options)
+            logits = row.seq.state.run(row.tokens, row.seq.length, options)
         except Exception as error:
             if options.terminate:
                 raise StepTerminated("the run was terminated") from error
@@ -116,17 +107,8 @@ class OrtEngine:
         finally:
             with self._lock:
                 self._running = None
-        row.seq.state, row.seq.length = tuple(state), length
-        return [logits.numpy()[0, -row.want :]]
-
-    def _feeds(self, row: Row, length: int) -> dict[str, Any]:
-        feeds = dict(zip(self._kv, row.seq.state, strict=True))
-        feeds["input_ids"] = self._value(np.array([row.tokens], dtype=np.int64))
-        if "attention_mask" in self._inputs:
-            feeds["attention_mask"] = self._value(self._ones[:, :length])
-        if "position_ids" in self._inputs:
-            feeds["position_ids"] = self._value(self._positions[:, row.seq.length : length])
-        return feeds
+        row.seq.length = length
+        return [logits[-row.want :]]
 
     def terminate(self, generation: int) -> None:
         with self._lock:
