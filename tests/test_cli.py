@@ -184,22 +184,45 @@ def test_targets_describes_this_machine() -> None:
     assert {"generic-x86"} <= {target["name"] for target in record["targets"]}
 
 
-@pytest.mark.parametrize("command", [["profile"], ["run", "--budget", "60s", SCENE]])
-def test_ctrl_c_is_one_line(command: list[str], state: Path) -> None:
-    """Ctrl-C in the middle of a profile or an answer: exit code 1, one line, no traceback, nothing half-written."""
-    code = "import sys; from anytime.cli.main import main; print('ready', flush=True); main()"
+AT_THE_START = """
+import logging
+real = logging.basicConfig
+logging.basicConfig = lambda **settings: (print('ready', flush=True), real(**settings))
+"""
+IN_A_PROFILE = """
+import anytime.cli.profile as module
+real = module.measure_profile
+module.measure_profile = lambda *args: (print('ready', flush=True), real(*args))
+"""
+IN_AN_ANSWER = """
+from anytime.runtime.pending import Pending
+real = Pending.result
+Pending.result = lambda self: (print('ready', flush=True), real(self))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "when"),
+    [
+        (["profile"], AT_THE_START),
+        (["profile"], IN_A_PROFILE),
+        (["run", "--budget", "60s", "--regex", "[0-9]{1,3}", SCENE], IN_AN_ANSWER),
+    ],
+)
+def test_ctrl_c_is_one_line(command: list[str], when: str, state: Path) -> None:
+    """Ctrl-C at the start, in a profile or in an answer: exit code 1, one line, no traceback, nothing half-written."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *command],
+        [sys.executable, "-c", f"from anytime.cli.main import main\n{when}\nmain()", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "XDG_STATE_HOME": str(state)},
     )
     assert process.stdout is not None
-    process.stdout.readline()
+    assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 1, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
     assert not list(state.rglob("*.part"))

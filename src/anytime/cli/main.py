@@ -13,6 +13,8 @@ from anytime.cli.profile import profile
 from anytime.cli.run import run
 from anytime.cli.targets import targets
 
+_TYPER_INTERRUPTED = 130
+
 app = typer.Typer(
     name="anytime",
     help="Ask a small reasoning language model a question and get the best answer found by the deadline.",
@@ -27,11 +29,15 @@ for command in (run, profile, export, targets):
 
 def main() -> None:
     """Entry point of the console script."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
+        logging.basicConfig(format="%(message)s", level=logging.WARNING)
         app()
     except KeyboardInterrupt:  # before a command has begun
         sys.exit(interrupted())
+    except SystemExit as end:  # or while typer was parsing, which says nothing then
+        if end.code == _TYPER_INTERRUPTED:
+            sys.exit(interrupted())
+        raise
 
 
 if __name__ == "__main__":

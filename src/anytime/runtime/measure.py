@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def measure(
     """Measure a profile: some seconds when ``quick``, about a minute otherwise; slow models take longer."""
     prober = _Prober(engine, clock)
     for _ in range(_WARM_UP_RUNS):
-        prober.time_run(16, prober.sequence(0))
+        prober.time_run(16, context=0)
     runs = _measure_runs(prober, 4 if quick else 30, progress)
     steps = _measure_steps(prober, (3 if quick else 30) * NS_PER_S, progress)
     delivery_ns = _measure_delivery(prober, clock, progress)
@@ -67,17 +67,24 @@ class _Prober:
         self._base = engine.open()
 
     def sequence(self, context: int) -> Seq:
-        """A sequence of ``context`` tokens; longer ones grow from the last."""
-        if context < self._base.length:
-            self._base = self.engine.open()
+        """A sequence of ``context`` tokens, to be closed by the caller; longer ones grow from the last."""
+        self.engine.truncate(self._base, min(context, self._base.length))
         if context > self._base.length:
             self.engine.run([Row(self._base, [self._token] * (context - self._base.length))], 0)
         return self.engine.fork(self._base)
 
-    def time_run(self, tokens: int, seq: Seq) -> int:
-        start = self._clock.now()
-        self.engine.run([Row(seq, [self._token] * tokens)], 0)
-        return self._clock.now() - start
+    def time_run(self, tokens: int, context: int) -> int:
+        return self.time_runs([tokens], context)[0]
+
+    def time_runs(self, sizes: Sequence[int], context: int) -> list[int]:
+        """Times of runs of these many tokens, one behind the other, the first behind ``context`` others."""
+        seq, times = self.sequence(context), []
+        for tokens in sizes:
+            start = self._clock.now()
+            self.engine.run([Row(seq, [self._token] * tokens)], 0)
+            times.append(self._clock.now() - start)
+        self.engine.close(seq)
+        return times
 
 
 def _measure_runs(prober: _Prober, repeats: int, progress: Progress) -> list[Cell]:
@@ -88,7 +95,7 @@ def _measure_runs(prober: _Prober, repeats: int, progress: Progress) -> list[Cel
     for i in range(repeats):
         progress("prefill", i / repeats)
         for tokens, context in cells:
-            times[tokens, context].append(prober.time_run(tokens, prober.sequence(context)))
+            times[tokens, context].append(prober.time_run(tokens, context))
     progress("prefill", 1.0)
     return [Cell(tokens, context, tuple(values)) for (tokens, context), values in times.items()]
 
@@ -101,8 +108,7 @@ def _measure_steps(prober: _Prober, time_ns: int, progress: Progress) -> list[Ce
     while not passes or spent_ns < time_ns:
         progress("decode", min(1.0, spent_ns / time_ns))
         start = prober.engine.spec.max_context // 8
-        seq = prober.sequence(start)
-        passes.append(Cell(1, start, tuple(prober.time_run(1, seq) for _ in range(length))))
+        passes.append(Cell(1, start, tuple(prober.time_runs([1] * length, start))))
         spent_ns += sum(passes[-1].times_ns)
     progress("decode", 1.0)
     return passes
@@ -114,7 +120,7 @@ def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
 
     def work() -> None:
         while not stop.is_set():
-            prober.time_run(1, prober.sequence(64))
+            prober.time_run(1, context=64)
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()

@@ -24,7 +24,7 @@ def _import() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EngineError("onnxruntime is not installed: pip install 'anytime[cpu]'") from error
+        raise EngineError(f"onnxruntime cannot be imported ({error}): pip install 'anytime[cpu]'") from error
     return onnxruntime
 
 
