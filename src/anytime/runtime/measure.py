@@ -19,7 +19,7 @@ from anytime.targets import Host
 _TOKENS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 _CONTEXTS = (0, 64, 256, 512, 1024, 2048)
 _SEGMENTS = (8, 32, 128)
-_WARM_UP_RUNS = 5
+_WARM_UP_RUNS, _LEAST_REPEATS = 5, 3
 _WAKE_UPS = 200
 _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS = 300_000, 5 * NS_PER_MS
 _PASS_TOKENS = 512
@@ -30,12 +30,13 @@ Progress = Callable[[str, float], None]  # what is being measured, and how much 
 def measure(
     engine: Engine, key: ProfileKey, host: Host, clock: Clock, quick: bool, progress: Progress = lambda what, done: None
 ) -> LatencyProfile:
-    """Measure a profile: some seconds when ``quick``, about a minute otherwise; slow models take longer."""
+    """Measure a profile: some seconds when ``quick``, about a minute otherwise, longer where the engine is slow."""
     prober = _Prober(engine, clock)
     for _ in range(_WARM_UP_RUNS):
         prober.time_run(16, context=0)
-    runs = _measure_runs(prober, 4 if quick else 30, progress)
-    steps = _measure_steps(prober, (3 if quick else 30) * NS_PER_S, progress)
+    time_ns = (2 if quick else 25) * NS_PER_S
+    runs = _measure_runs(prober, time_ns, progress)
+    steps = _measure_steps(prober, time_ns, progress)
     delivery_ns = _measure_delivery(prober, clock, progress)
     fit = fit_profile(runs, steps)
     return LatencyProfile(
@@ -87,15 +88,18 @@ class _Prober:
         return times
 
 
-def _measure_runs(prober: _Prober, repeats: int, progress: Progress) -> list[Cell]:
-    """Multi-token runs; sizes and contexts are interleaved over the repeats, so that drift hits all alike."""
+def _measure_runs(prober: _Prober, time_ns: int, progress: Progress) -> list[Cell]:
+    """Multi-token runs, over and over until the time is spent; all sizes and contexts in turn, so that drift hits all."""
     most = prober.engine.spec.max_context
     cells = [(n, c) for c in _CONTEXTS for n in _TOKENS if n + c <= most and (n <= 64 or c in (0, n))]
     times: dict[tuple[int, int], list[int]] = {cell: [] for cell in cells}
-    for i in range(repeats):
-        progress("prefill", i / repeats)
+    repeats = spent_ns = 0
+    while repeats < _LEAST_REPEATS or spent_ns < time_ns:
         for tokens, context in cells:
+            progress("prefill", min(1.0, spent_ns / time_ns))
             times[tokens, context].append(prober.time_run(tokens, context))
+            spent_ns += times[tokens, context][-1]
+        repeats += 1
     progress("prefill", 1.0)
     return [Cell(tokens, context, tuple(values)) for (tokens, context), values in times.items()]
 
