@@ -89,7 +89,7 @@ class _Prober:
 
 
 def _measure_runs(prober: _Prober, time_ns: int, progress: Progress) -> list[Cell]:
-    """Multi-token runs, over and over until the time is spent; all sizes and contexts in turn, so that drift hits all."""
+    """Multi-token runs until the time is spent; all sizes and contexts in turn, so that drift hits all alike."""
     most = prober.engine.spec.max_context
     cells = [(n, c) for c in _CONTEXTS for n in _TOKENS if n + c <= most and (n <= 64 or c in (0, n))]
     times: dict[tuple[int, int], list[int]] = {cell: [] for cell in cells}
