@@ -21,7 +21,7 @@ _CONTEXTS = (0, 64, 256, 512, 1024, 2048)
 _SEGMENTS = (8, 32, 128)
 _WARM_UP_RUNS, _LEAST_REPEATS = 5, 3
 _WAKE_UPS = 200
-_LEAST_DELIVERY_NS, _MOST_DELIVERY_NS = 300_000, 5 * NS_PER_MS
+_LEAST_DELIVERY_NS, _MOST_DELIVERY_NS = 300_000, 1_500_000
 _PASS_TOKENS = 512
 
 Progress = Callable[[str, float], None]  # what is being measured, and how much of it is done, 0 to 1
@@ -65,7 +65,7 @@ class _Prober:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self.engine, self._clock = engine, clock
         self._token = min(100, engine.spec.vocab_size - 1)
-        self._base = engine.open()
+        self._base, self._warm = engine.open(), engine.open()
 
     def sequence(self, context: int) -> Seq:
         """A sequence of ``context`` tokens, to be closed by the caller; longer ones grow from the last."""
@@ -74,12 +74,18 @@ class _Prober:
             self.engine.run([Row(self._base, [self._token] * (context - self._base.length))], 0)
         return self.engine.fork(self._base)
 
+    def _warm_up(self) -> None:
+        """A step elsewhere, so that a run is timed as it comes in the loop: behind another."""
+        self.engine.run([Row(self._warm, [self._token])], 0)
+        self.engine.truncate(self._warm, 0)
+
     def time_run(self, tokens: int, context: int) -> int:
         return self.time_runs([tokens], context)[0]
 
     def time_runs(self, sizes: Sequence[int], context: int) -> list[int]:
         """Times of runs of these many tokens, one behind the other, the first behind ``context`` others."""
         seq, times = self.sequence(context), []
+        self._warm_up()
         for tokens in sizes:
             start = self._clock.now()
             self.engine.run([Row(seq, [self._token] * tokens)], 0)
@@ -119,7 +125,11 @@ def _measure_steps(prober: _Prober, time_ns: int, progress: Progress) -> list[Ce
 
 
 def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
-    """How late a waiting caller wakes while the engine works (99th percentile), with as much again for the rest."""
+    """How late a waiting caller wakes while the engine works, with as much again for handing the answer over.
+
+    The 95th percentile, within limits: a margin cannot buy off the stalls of a crowded machine, it only takes their
+    time from every answer.
+    """
     stop, never = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -138,7 +148,7 @@ def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
     stop.set()
     worker.join()
     progress("delivery", 1.0)
-    return int(np.clip(2 * np.quantile(lateness, 0.99), _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS))
+    return int(np.clip(2 * np.quantile(lateness, 0.95), _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS))
 
 
 def fit_profile(runs: list[Cell], steps: list[Cell]) -> Fit:
