@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anytime.runtime.compiling import compile_format
+from anytime.runtime.cursors import Compiled
 from anytime.runtime.engine import Engine, FloatArray, Row, Seq
-from anytime.runtime.formats import Compiled, compile_format
 from anytime.runtime.loading import Loaded
 from anytime.runtime.questions import Question
 from anytime.runtime.sampling import pick

@@ -12,9 +12,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from anytime.bundle import Bundle, seal, staging
 from anytime.errors import EngineError
 from anytime.runtime.bank import AnswerBank, Candidate
+from anytime.runtime.compiling import compile_format
 from anytime.runtime.decode import Job, Machine, decode
 from anytime.runtime.engine import FloatArray, Row
-from anytime.runtime.formats import AnswerFormat, Choices, compile_format
+from anytime.runtime.formats import AnswerFormat, Choices
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.sampling import Sampling

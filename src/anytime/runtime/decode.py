@@ -16,8 +16,8 @@ from anytime.errors import PromptError, StepTerminated
 from anytime.ext.latency import CLOSE, PROBE, Latency
 from anytime.runtime.answer import Source, Stopped
 from anytime.runtime.bank import AnswerBank, Candidate
+from anytime.runtime.cursors import Compiled
 from anytime.runtime.engine import Engine, FloatArray, Row, Seq
-from anytime.runtime.formats import Compiled
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampler, Sampling, pick
 from anytime.scheduler.admission import Refusal, Work, admit

@@ -19,9 +19,11 @@ from anytime.bundle import Bundle
 from anytime.errors import BudgetError, EngineError, UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.bank import AnswerBank
+from anytime.runtime.compiling import compile_format
+from anytime.runtime.cursors import Compiled
 from anytime.runtime.decode import Job, Machine
 from anytime.runtime.engine import Engine, Health
-from anytime.runtime.formats import AnswerFormat, Compiled, Text, compile_format
+from anytime.runtime.formats import AnswerFormat, Text
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.pending import Fallback, Pending
 from anytime.runtime.prompt import Codec

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anytime.errors import UsageError
+from anytime.runtime.cursors import IdArray
 from anytime.runtime.engine import FloatArray
-from anytime.runtime.formats import IdArray
 
 _LEAST_TEMPERATURE = 1e-6  # as good as greedy; a smaller one would overflow
 
