@@ -12,10 +12,11 @@ from anytime import Answer, Reasoner
 from anytime.runtime.questions import Question, read_questions
 from bench.intervals import clopper_pearson
 from bench.report import ROOT, Report, parser, progress
+from bench.thoughts import some
 
 BUDGETS_MS = (20, 30, 50, 75, 100, 150, 200, 300, 500, 700)
 DOMAINS = ("drive", "sums")
-COUNT, QUICK_COUNT = 120, 10
+COUNT, QUICK_COUNT = 200, 10
 
 Runs = dict[str, dict[int, list[tuple[Question, Answer]]]]
 
@@ -45,7 +46,7 @@ def _measure(count: int) -> Runs:
         task = bar.add_task("answering", total=count * len(DOMAINS) * len(BUDGETS_MS))
         for domain in DOMAINS:
             every = read_questions(ROOT / "data" / "questions" / f"{domain}.test.jsonl")
-            for question in every[:: len(every) // count][:count]:
+            for question in some(every, count):
                 answer_format = question.format()
                 assert answer_format is not None
                 for budget_ms in BUDGETS_MS:

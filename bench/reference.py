@@ -19,7 +19,7 @@ from anytime.export import export_checkpoint
 from anytime.runtime.loading import open_bundle
 from anytime.runtime.questions import Question, read_questions
 from bench.report import ROOT, Figure, Report, parser, progress
-from bench.thoughts import FRACTIONS, Passage, Thinker
+from bench.thoughts import FRACTIONS, Passage, Thinker, some
 
 DOMAINS = ("drive", "sums")
 LEAST_FULL = {"drive": 97.0, "sums": 95.0}
@@ -51,7 +51,7 @@ def main() -> int:
 
 def _questions(domain: str, quick: bool) -> list[Question]:
     every = read_questions(ROOT / "data" / "questions" / f"{domain}.test.jsonl")
-    return every[:: len(every) // QUICK_COUNT][:QUICK_COUNT] if quick else every
+    return some(every, QUICK_COUNT) if quick else every
 
 
 def _think(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from anytime.runtime.compiling import compile_format
@@ -12,6 +13,13 @@ from anytime.runtime.questions import Question
 from anytime.runtime.sampling import pick
 
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def some(questions: list[Question], count: int) -> list[Question]:
+    """``count`` of the questions, drawn with a fixed seed and left in their order, or all where there are no more."""
+    if count >= len(questions):
+        return questions
+    return [questions[i] for i in sorted(random.Random(0).sample(range(len(questions)), count))]
 
 
 @dataclass(frozen=True, slots=True)
