@@ -69,9 +69,13 @@ class SharedCache:
 
     def run(self, tokens: Any, length: int, options: Any) -> FloatArray:
         io, binding, total = self._io, self._binding, length + len(tokens)
-        binding.bind_ortvalue_input("input_ids", io.value(np.array([tokens], dtype=np.int64)))
-        binding.bind_ortvalue_input("seqlens_k", io.value(np.array([total - 1], dtype=np.int32)))
-        binding.bind_ortvalue_input("total_sequence_length", io.value(np.array(total, dtype=np.int32)))
+        inputs = {  # held until the run is over, because ONNX Runtime 1.23 does not keep the arrays of its values alive
+            "input_ids": np.array([tokens], dtype=np.int64),
+            "seqlens_k": np.array([total - 1], dtype=np.int32),
+            "total_sequence_length": np.array(total, dtype=np.int32),
+        }
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, io.value(array))
         binding.bind_output("logits", "cpu")  # its shape changes with the number of tokens
         io.session.run_with_iobinding(binding, options)
         logits: FloatArray = binding.get_outputs()[0].numpy()[0]
@@ -99,31 +103,39 @@ def shared_cache(io: GraphIO, free: list[SharedCache]) -> SharedCache:
 class GrowingCache:
     """Immutable tensors, replaced by longer ones at every run."""
 
-    def __init__(self, io: GraphIO, values: list[Any] | None = None) -> None:
+    def __init__(self, io: GraphIO) -> None:
         self._io = io
-        self._values = values if values is not None else [io.value(io.zeros(0)) for _ in io.past()]
+        self._hold([io.zeros(0) for _ in io.past()])
+
+    def _hold(self, arrays: list[Any]) -> None:
+        """Take arrays for the cache, and keep them alive beside the values over them."""
+        self._arrays, self._values = arrays, [self._io.value(array) for array in arrays]
 
     def run(self, tokens: Any, length: int, options: Any) -> FloatArray:
         io, total = self._io, length + len(tokens)
+        inputs = {
+            "input_ids": np.array([tokens], dtype=np.int64),
+            "attention_mask": np.ones((1, total), dtype=np.int64),
+            "position_ids": np.arange(length, total, dtype=np.int64)[None],
+        }
+        wanted = {node.name for node in io.session.get_inputs()}
         feeds = dict(zip(io.past(), self._values, strict=True))
-        feeds["input_ids"] = io.value(np.array([tokens], dtype=np.int64))
-        feeds["attention_mask"] = io.value(np.ones((1, total), dtype=np.int64))
-        feeds["position_ids"] = io.value(np.arange(length, total, dtype=np.int64)[None])
-        inputs = {node.name for node in io.session.get_inputs()}
-        feeds = {name: value for name, value in feeds.items() if name in inputs}
+        feeds |= {name: io.value(array) for name, array in inputs.items() if name in wanted}
         logits, *values = io.session.run_with_ort_values(["logits", *io.present()], feeds, options)
-        self._values = values
+        self._values, self._arrays = values, []
         array: FloatArray = logits.numpy()[0]
         return array
 
     def fork(self, length: int) -> GrowingCache:
-        return GrowingCache(self._io, self._values)
+        other = GrowingCache(self._io)
+        other._arrays, other._values = self._arrays, self._values
+        return other
 
     def truncate(self, length: int) -> None:
-        self._values = [self._io.value(np.ascontiguousarray(v.numpy()[:, :, :length])) for v in self._values]
+        self._hold([np.ascontiguousarray(value.numpy()[:, :, :length]) for value in self._values])
 
     def close(self) -> None:
-        self._values = []
+        self._arrays, self._values = [], []
 
 
 def check_in_place(io: GraphIO) -> None:
