@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from anytime.bundle import Bundle, Chat, Graph, KvLayout, Manifest, seal, staging
 from anytime.ext.latency import Latency
@@ -16,6 +17,10 @@ from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.profile import Cell, Fit, LatencyProfile, ProfileKey
 from anytime.testing import MockClock, Script, ScriptedEngine
+
+# How long an example takes says something about the machine, not about the promise.
+settings.register_profile("anytime", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anytime")
 
 MS = 1_000_000
 SPECIAL = ["<pad>", "<end>", "<think>", "</think>"]
