@@ -131,6 +131,12 @@ def latency() -> Latency:
     return Latency(alpha=1.0, beta=20_000.0, gamma=1_000_000.0, p=100.0, q=1_000_000.0)
 
 
+@pytest.fixture
+def profile(latency: Latency) -> LatencyProfile:
+    """The profile of ``latency``."""
+    return make_profile(latency)
+
+
 MakeReasoner = Callable[..., tuple[Reasoner, ScriptedEngine, MockClock]]
 
 
@@ -172,3 +178,11 @@ def thinker(thought: str, answers: Callable[[int], str]) -> Script:
         return ids[n] if n < len(ids) else ID["</think>"]
 
     return script
+
+
+LONG = "ab\n" * 60
+
+
+def turns_at(n: int) -> Script:
+    """A script with a long thought whose answer turns from left to right after n tokens of it."""
+    return thinker(LONG, lambda thought: "left" if thought < n else "right")

@@ -13,20 +13,9 @@ from anytime.runtime.engine import Row
 from anytime.runtime.formats import Choices, Text
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.profile import LatencyProfile
-from anytime.testing import MockClock, Script, ScriptedEngine
-from tests.conftest import ID, MS, make_profile, thinker
+from anytime.testing import MockClock, ScriptedEngine
+from tests.conftest import ID, LONG, MS, make_profile, thinker, turns_at
 from tests.doubles import decode_alone
-
-LONG = "ab\n" * 60
-
-
-@pytest.fixture
-def profile(latency: Latency) -> LatencyProfile:
-    return make_profile(latency)
-
-
-def turns_at(n: int) -> Script:
-    return thinker(LONG, lambda thought: "left" if thought < n else "right")
 
 
 def test_the_instant_answer_comes_first_and_rests_on_no_thought(codec: Codec, profile: LatencyProfile) -> None:

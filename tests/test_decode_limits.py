@@ -8,24 +8,11 @@ import pytest
 
 from anytime.bundle import Chat
 from anytime.errors import PromptError
-from anytime.ext.latency import Latency
 from anytime.runtime.formats import Choices, Text
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.profile import LatencyProfile
-from anytime.testing import Script
-from tests.conftest import ID, MS, TEMPLATE, make_profile, thinker, write_bundle
+from tests.conftest import ID, LONG, MS, TEMPLATE, thinker, turns_at, write_bundle
 from tests.doubles import decode_alone
-
-LONG = "ab\n" * 60
-
-
-@pytest.fixture
-def profile(latency: Latency) -> LatencyProfile:
-    return make_profile(latency)
-
-
-def turns_at(n: int) -> Script:
-    return thinker(LONG, lambda thought: "left" if thought < n else "right")
 
 
 def tagged(path: Path, think: str, close: str) -> Codec:

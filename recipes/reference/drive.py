@@ -108,7 +108,7 @@ def _fronts(vehicles: list[Vehicle], side: str, own_m_s: int, outlook: _Outlook)
     for k, v in enumerate(vehicles):
         closing = own_m_s - v.speed_m_s
         then = v.gap_m - HORIZON_S * closing
-        working, tail = _moved("ahead", v, own_m_s, v.speed_m_s), ""
+        working = _moved("ahead", v, own_m_s, v.speed_m_s)
         reach = then - k * SPACING_M
         if k:
             working += f", {then} - {k * SPACING_M} = {reach}"
