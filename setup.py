@@ -3,13 +3,21 @@
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-KERNELS = ("latency",)
+KERNELS = ("latency", "logits", "ort")
 
 setup(
     ext_modules=cythonize(
         [
-            Extension(f"anytime.ext.{name}", [f"src/anytime/ext/{name}.pyx"], extra_compile_args=["-O3"])
+            Extension(
+                f"anytime.ext.{name}",
+                [f"src/anytime/ext/{name}.pyx"],
+                include_dirs=["src/anytime/ext"],
+                depends=["src/anytime/ext/ort_api.h"],
+                libraries=["dl", "pthread"],  # part of libc since glibc 2.34; JetPack 5's is older
+                extra_compile_args=["-O3"],
+            )
             for name in KERNELS
-        ]
+        ],
+        include_path=["src"],
     )
 )

@@ -35,7 +35,7 @@ def main() -> int:
     options.add_argument("--control", type=Path, default=ROOT / "checkpoints" / "control", help="its checkpoint")
     args = options.parse_args()
     report = Report("reference", args.json)
-    questions = {domain: _questions(domain, args.quick) for domain in DOMAINS}
+    questions = {domain: questions_of(domain, args.quick) for domain in DOMAINS}
     passages = _think(args.bundle, questions, FRACTIONS, "thinking")
     with tempfile.TemporaryDirectory() as scratch:
         export_checkpoint(args.control, Path(scratch) / "control")
@@ -49,7 +49,7 @@ def main() -> int:
     return report.finish(figures, samples, _table(passages, control), notes)
 
 
-def _questions(domain: str, quick: bool) -> list[Question]:
+def questions_of(domain: str, quick: bool) -> list[Question]:
     every = read_questions(ROOT / "data" / "questions" / f"{domain}.test.jsonl")
     return some(every, QUICK_COUNT) if quick else every
 

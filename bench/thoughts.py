@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from anytime.ext.logits import greedy, pick
 from anytime.runtime.compiling import compile_format
 from anytime.runtime.cursors import Compiled
 from anytime.runtime.engine import Engine, FloatArray, Row, Seq
 from anytime.runtime.loading import Loaded
 from anytime.runtime.questions import Question
-from anytime.runtime.sampling import pick
 
+_BURST = 64
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -61,18 +62,19 @@ class Thinker:
         return self._engine.run([Row(seq, tokens)], 0)[0][-1]
 
     def _think(self, seq: Seq, logits: FloatArray) -> tuple[list[int], bool]:
-        tag, room = self._codec.close_tag_ids, self._engine.spec.max_context - 16
-        thought: list[int] = []
-        while seq.length < room:
-            token = int(logits.argmax())
-            if token in self._codec.stop_ids or [*thought, token][-len(tag) :] == tag:
-                return thought[: len(thought) + 1 - len(tag)] if token == tag[-1] else thought, True
-            thought.append(token)
-            logits = self._run(seq, [token])
-        return thought, False
+        """The thought without its tag, and whether it ended by itself."""
+        tag, stops = self._codec.close_tag_ids, self._codec.stop_ids
+        ends = [*stops, tag[-1]]
+        text = [greedy(logits)]
+        while not (text[-1] in stops or text[-len(tag) :] == tag):
+            room = self._engine.spec.max_context - 16 - seq.length
+            if room <= 0:
+                return text, False
+            text += self._engine.extend(seq, text[-1], min(_BURST, room), ends, 0)
+        return text[:-1] if text[-1] in stops else text[: len(text) - len(tag)], True
 
     def _answer(self, seq: Seq, length: int, compiled: Compiled) -> tuple[str | None, float]:
-        fork = self._engine.fork(seq)
+        (fork,) = self._engine.fork(seq)
         self._engine.truncate(fork, length)
         cursor, probabilities, tokens = compiled.start(), [], list(self._codec.close_ids)
         while not cursor.done:

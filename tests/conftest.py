@@ -70,7 +70,7 @@ def manifest(**changes: object) -> Manifest:
         "made_by": "tests",
         "vocab_size": 64,
         "max_context": 256,
-        "graphs": (Graph("model.onnx", "fp32", 18, "onnxruntime>=1.23"),),
+        "graphs": (Graph("model.onnx", "fp32", 18, "onnxruntime>=1.23", 0.0),),
         "kv": KvLayout(1, 1, 8, "float32", "growing"),
         "chat": Chat(TEMPLATE, hashlib.sha256(TEMPLATE.encode()).hexdigest(), "<think>", "</think>", (1,), {}),
     }
@@ -101,6 +101,8 @@ def make_profile(latency: Latency, bundle_id: str = "0" * 64, spec: EngineSpec |
         step_margin=latency.step_margin,
         step_tail="conformal",
         segments=((8, 1.0),),
+        widths=((1, latency.p, latency.q), (2, latency.p, 1.5 * latency.q)),
+        fork=(10.0, 1000.0),
     )
     return LatencyProfile(
         key=key,
@@ -112,6 +114,7 @@ def make_profile(latency: Latency, bundle_id: str = "0" * 64, spec: EngineSpec |
         fit=fit,
         runs=(Cell(2, 0, (1,)),),
         steps=(Cell(1, 0, (1,)),),
+        branches=(),
     )
 
 

@@ -16,6 +16,7 @@ from anytime.runtime.compiling import compile_format
 from anytime.runtime.decode import Job, Machine, decode
 from anytime.runtime.engine import FloatArray, Row
 from anytime.runtime.formats import AnswerFormat, Choices
+from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.sampling import Sampling
@@ -99,6 +100,7 @@ def decode_alone(
     answer: AnswerFormat = LEFT_OR_RIGHT,
     sampling: Sampling | None = None,
     max_context: int = 256,
+    speculate: bool = False,
     **engine_args: Any,
 ) -> tuple[Job, RecordingBank, ScriptedEngine, MockClock]:
     """Decode one job without threads; the clock shows when it ended, counted from 0."""
@@ -106,7 +108,7 @@ def decode_alone(
     engine = ScriptedEngine(clock, profile.latency(), script, vocab_size=64, max_context=max_context, **engine_args)
     bank = RecordingBank(clock)
     job = Job(1, prompt, budget_ns, compile_format(answer, codec), sampling or Sampling(), bank)
-    decode(job, Machine(engine, codec, profile, profile.latency(), clock))
+    decode(job, Machine(engine, codec, profile, profile.latency(), clock, Prefixes(engine), speculate))
     return job, bank, engine, clock
 
 

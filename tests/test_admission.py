@@ -12,7 +12,7 @@ from anytime.scheduler.admission import BUDGETS_MS, Grant, Refusal, Work, admit,
 from anytime.scheduler.profile import LatencyProfile
 from tests.conftest import MS, make_profile
 
-WORK = Work(prompt_tokens=20, close_tokens=1, answer_steps=3, max_context=4096)
+WORK = Work(prompt_tokens=20, cached_tokens=0, close_tokens=1, answer_steps=3, max_context=4096)
 PROFILE = make_profile(Latency(1.0, 20_000.0, 1e6, 100.0, 1e6, run_margin=1.25, step_margin=1.5))
 
 
@@ -84,7 +84,7 @@ def test_a_larger_segment_margin_lowers_the_cap() -> None:
 
 def test_the_cap_never_leaves_the_context() -> None:
     """Prompt, thought, close tag and answer stay within the model's context however much time there is."""
-    granted = admit(Work(20, 1, 3, 64), 10**12, PROFILE)
+    granted = admit(Work(20, 0, 1, 3, 64), 10**12, PROFILE)
     assert isinstance(granted, Grant)
     assert 0 < granted.token_cap <= 64 - 20 - 1 - 3
 

@@ -82,8 +82,15 @@ def test_a_newer_schema_is_refused_as_such(bundle: Bundle, changes: dict[str, st
         Bundle.load(bundle.path)
 
 
+def test_an_older_schema_is_refused_as_such(bundle: Bundle) -> None:
+    """A bundle of an earlier version is not called damaged; the message says to export again."""
+    edit_manifest(bundle, schema_version=1)
+    with pytest.raises(BundleError, match=r"older anytime.*export the checkpoint again"):
+        Bundle.load(bundle.path)
+
+
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": "\xff"}', b"[" * 100_000, b'{"schema_version": 1}']
+    "damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": "\xff"}', b"[" * 100_000, b'{"schema_version": 2}']
 )
 def test_a_damaged_manifest_is_refused(bundle: Bundle, damage: bytes) -> None:
     """Whatever lies where the manifest should be, the answer is a BundleError with the remedy."""

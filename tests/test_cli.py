@@ -46,7 +46,7 @@ def test_json_has_every_documented_field() -> None:
     (line,) = result.stdout.splitlines()
     record = json.loads(line)
     assert record.keys() >= FIELDS
-    assert record["tokens"].keys() == {"prompt", "thought", "probe", "answer"}
+    assert record["tokens"].keys() == {"prompt", "cached", "thought", "probe", "answer"}
     assert record["answer"] in ACTIONS.split(",")
     assert record["source"] in ("thought", "probe", "instant")
 

@@ -8,7 +8,7 @@ import pytest
 
 from anytime.errors import StepTerminated
 from anytime.ext.latency import Latency
-from anytime.runtime.decode import LIKELY, PROBE_SHARE
+from anytime.runtime.decode import PROBE_SHARE
 from anytime.runtime.engine import Row
 from anytime.runtime.formats import Choices, Text
 from anytime.runtime.prompt import Codec
@@ -41,7 +41,7 @@ def test_a_close_that_is_only_expected_to_fit_is_tried_to_the_nanosecond(codec: 
     prompt = len(codec.encode("what"))
     instant_ns = latency.run_ns(prompt + 1, 0) + latency.run_ns(1, prompt + 1)
     close_ns = latency.run_ns(2, prompt) + latency.run_ns(1, prompt + 2)
-    likely_ns = math.ceil(LIKELY * close_ns)
+    likely_ns = math.ceil(1.1 * close_ns)
     for short_ns, source in ((0, "thought"), (2, "instant")):
         budget_ns = instant_ns + likely_ns - short_ns
         _, bank, _, clock = decode_alone(thinker(LONG, lambda n: "ab"), budget_ns, codec, profile, answer=answer)

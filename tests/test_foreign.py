@@ -93,7 +93,7 @@ def unfused(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("bundles") / "unfused"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anytime.export.fuse.fuse", refuse)
+        patch.setattr("anytime.export.graph.fuse", refuse)
         export_checkpoint(checkpoint, out, think="[THINK]", close="[/THINK]\n")
     return out
 
@@ -137,7 +137,7 @@ def test_engine_agrees_with_transformers(kind: str, checkpoint: Path, request: p
         expected = model(torch.tensor([ids])).logits[0].numpy()
     seq = engine.open()
     first = engine.run([Row(seq, ids[:4], want=4)], 1)[0]
-    fork = engine.fork(seq)
+    (fork,) = engine.fork(seq)
     engine.run([Row(seq, [3, 3, 3])], 1)
     engine.truncate(seq, 4)
     rest = engine.run([Row(seq, ids[4:], want=6)], 1)[0]
@@ -178,14 +178,14 @@ def test_a_terminated_run_leaves_its_sequence(bundle: Path) -> None:
 def test_a_cache_that_is_not_updated_in_place_is_found_out(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ONNX Runtime whose in-place runs give other numbers than separate buffers is refused at start-up."""
     from anytime.errors import EngineError
-    from anytime.runtime.ort_cache import SharedCache
+    from anytime.runtime.ort_shared import _ApartCache
 
-    honest = SharedCache.run
+    honest = _ApartCache.run
 
-    def stale(self: SharedCache, tokens: Any, length: int, options: Any) -> Any:
-        return honest(self, tokens, max(0, length - 1), options)
+    def stale(self: _ApartCache, row: int, tokens: list[int], length: int, want: int, generation: int) -> Any:
+        return honest(self, row, tokens, max(0, length - 1), want, generation)
 
-    monkeypatch.setattr(SharedCache, "run", stale)
+    monkeypatch.setattr(_ApartCache, "run", stale)
     with pytest.raises(EngineError, match="in place"):
         open_bundle(bundle, threads=1)
 
@@ -198,7 +198,7 @@ def test_typed_special_tokens_are_text(bundle: Path) -> None:
 
 def test_failed_export_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph that disagrees with its original is refused, and no half bundle stays behind."""
-    monkeypatch.setattr("anytime.export.export.verify", lambda *_: 0.5)
+    monkeypatch.setattr("anytime.export.verify.verify", lambda *_: 0.5)
     result = CliRunner().invoke(app, ["export", str(checkpoint), str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "differ" in result.stderr
@@ -211,7 +211,7 @@ def test_interrupted_export_leaves_nothing(checkpoint: Path, tmp_path: Path, mon
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anytime.export.export.export_graph", interrupt)
+    monkeypatch.setattr("anytime.export.graph.export_graph", interrupt)
     result = CliRunner().invoke(app, ["export", str(checkpoint), str(tmp_path / "out")])
     assert result.exit_code == 1
     assert "interrupted" in result.stderr

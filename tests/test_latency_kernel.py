@@ -49,6 +49,17 @@ def test_closing_ns_is_the_reference(latency: Latency, context: int, close_token
     assert reference.is_close(latency.closing_ns(context, close_tokens, answer_steps), expected)
 
 
+@given(latencies, contexts, st.integers(0, 16), st.integers(0, 64))
+def test_likely_closing_ns_is_the_reference(
+    latency: Latency, context: int, close_tokens: int, answer_steps: int
+) -> None:
+    """What a closing likely takes is the reference's, and never more than its upper bound."""
+    expected = reference.likely_closing_cost(latency, context, close_tokens, answer_steps)
+    likely_ns = latency.likely_closing_ns(context, close_tokens, answer_steps)
+    assert reference.is_close(likely_ns, expected)
+    assert likely_ns <= latency.closing_ns(context, close_tokens, answer_steps)
+
+
 def thought_ns(latency: Latency, steps: int, context: int) -> float:
     return sum(latency.p * (context + i) + latency.q for i in range(steps))
 
@@ -89,6 +100,20 @@ def test_next_action_is_the_reference(
         probe = reference.closing_cost(latency, context, close_tokens, answer_steps) + closing_after
         think = reference.upper_cost(latency, 1, context) + closing_after
         assert reference.is_close(probe, left_ns) or reference.is_close(think, left_ns)
+
+
+@given(latencies, st.integers(-(10**9), 10**10), work, st.integers(0, 16))
+def test_sure_steps_is_the_reference(latency: Latency, left_ns: int, work: tuple[int, int, int], limit: int) -> None:
+    """As many steps as the reference takes one by one, but for ties within rounding."""
+    got = latency.sure_steps(left_ns, *work, limit)
+    expected = reference.sure_steps(latency, left_ns, *work, limit)
+    if got != expected:
+        context, close_tokens, answer_steps = work
+        steps = max(got, expected)
+        spent = latency.step_margin * thought_ns(latency, steps, context)
+        closing = reference.closing_cost(latency, context + steps, close_tokens, answer_steps)
+        assert abs(got - expected) == 1
+        assert reference.is_close(spent + closing, left_ns)
 
 
 @given(latencies, work, st.booleans(), st.integers(2, 1000))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from anytime.errors import UsageError
-from anytime.runtime.sampling import Sampler, Sampling, pick, softmax
+from anytime.runtime.sampling import Sampler, Sampling, softmax
 
 Logits = npt.NDArray[np.float32]
 some_logits = arrays(np.float32, st.integers(1, 40), elements=st.floats(-30, 30, width=32))
@@ -95,19 +95,3 @@ def test_bad_values_are_refused(fields: dict[str, Any], name: str) -> None:
     """A value that means nothing is refused where it is given, by name."""
     with pytest.raises(UsageError, match=name):
         Sampling(**fields)
-
-
-@given(some_logits, st.data())
-def test_pick_takes_the_likeliest_allowed_token(logits: Logits, data: st.DataObject) -> None:
-    """The answer's tokens are greedy among those allowed, with the probability among those allowed."""
-    allowed = np.array(sorted(data.draw(st.sets(st.integers(0, len(logits) - 1), min_size=1))), dtype=np.int64)
-    token, probability = pick(logits, allowed)
-    assert token in allowed
-    assert logits[token] == pytest.approx(logits[allowed].max(), abs=1e-9)
-    assert probability == pytest.approx(softmax(logits[allowed]).max())
-    assert 1 / len(allowed) <= probability * (1 + 1e-9) <= 1 + 2e-9
-
-
-def test_pick_without_restriction_takes_the_likeliest() -> None:
-    """None allows every token."""
-    assert pick(from_probabilities(0.2, 0.7, 0.1), None) == (1, pytest.approx(0.7))

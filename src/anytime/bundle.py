@@ -13,15 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from anytime.errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
+
+
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]  # of a graph's weights
 
 
 class KvLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,12 +42,16 @@ class KvLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One variant of the model's graph with what it needs to run."""
+    """One variant of the model's graph with what it needs to run.
+
+    ``difference`` is the largest one found between its logits and the checkpoint's, relative to the largest logit.
+    """
 
     file: str
     precision: str
     opset: int
     runtime: str
+    difference: float
 
 
 class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +76,13 @@ class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: float = 1.0
 
 
+class ShippedPrefix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens that prompts begin with, and the file of their keys and values, [2 · layers, head, position, channel]."""
+
+    tokens: tuple[int, ...]
+    file: str
+
+
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     size: int
@@ -86,6 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kv: KvLayout
     chat: Chat
     sampling: SamplingDefaults = SamplingDefaults()
+    prefix: ShippedPrefix | None = None
     files: dict[str, FileRecord] = {}
 
 
@@ -146,6 +161,11 @@ def _decode(raw: bytes, root: Path) -> Manifest:
             raise BundleError(
                 f"bundle {root} has schema version {version}, this anytime reads up to {SCHEMA_VERSION}: "
                 "upgrade anytime, or export the checkpoint again with this version"
+            )
+        if version < SCHEMA_VERSION:
+            raise BundleError(
+                f"bundle {root} was made by an older anytime (schema version {version}, this one reads "
+                f"{SCHEMA_VERSION}): export the checkpoint again"
             )
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

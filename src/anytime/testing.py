@@ -9,7 +9,7 @@ import numpy as np
 
 from anytime.errors import StepTerminated
 from anytime.ext.latency import Latency
-from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq
+from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
 
 
 class MockClock:
@@ -56,7 +56,7 @@ class ScriptedEngine:
         max_context: int = 1024,
         slowdown: Callable[[int], float] = lambda run: 1.0,
     ) -> None:
-        self.spec = EngineSpec("scripted", "1", "none", 1, "none", vocab_size, 1, max_context)
+        self.spec = EngineSpec("scripted", "1", "none", 1, "none", vocab_size, 8, max_context)
         self.runs: list[tuple[int, int]] = []  # (tokens, context) of every run
         self._clock, self._latency, self._script, self._slowdown = clock, latency, script, slowdown
         self._terminated = -1
@@ -64,8 +64,8 @@ class ScriptedEngine:
     def open(self) -> Seq:
         return Seq(0, ())
 
-    def fork(self, seq: Seq) -> Seq:
-        return Seq(seq.length, seq.state)
+    def fork(self, seq: Seq, n: int = 1) -> list[Seq]:
+        return [Seq(seq.length, seq.state) for _ in range(n)]
 
     def truncate(self, seq: Seq, length: int) -> None:
         seq.state, seq.length = seq.state[:length], length
@@ -73,22 +73,49 @@ class ScriptedEngine:
     def close(self, seq: Seq) -> None:
         seq.state, seq.length = (), 0
 
+    def snapshot(self, seq: Seq) -> Snapshot:
+        return Snapshot(seq.length, np.array(seq.state, dtype=np.float32).reshape(1, 1, -1, 1))
+
+    def restore(self, snapshot: Snapshot) -> Seq:
+        return Seq(snapshot.length, tuple(int(token) for token in snapshot.cache.reshape(-1)))
+
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
-        (row,) = rows
+        """Rows run side by side: together they take as long as the longest of them."""
+        costs_ns = [self._cost_ns(row) for row in rows]
+        if generation != self._terminated:
+            self._clock.advance(max(costs_ns))
+        if generation == self._terminated:
+            raise StepTerminated("the run was terminated")
+        return [self._append(row) for row in rows]
+
+    def _cost_ns(self, row: Row) -> int:
         if row.seq.length + len(row.tokens) > self.spec.max_context:
             raise ValueError(f"{len(row.tokens)} tokens behind {row.seq.length} do not fit {self.spec.max_context}")
         self.runs.append((len(row.tokens), row.seq.length))
-        cost_ns = self._latency.run_ns(len(row.tokens), row.seq.length) * self._slowdown(len(self.runs))
-        if generation != self._terminated:
-            self._clock.advance(round(cost_ns))
-        if generation == self._terminated:
-            raise StepTerminated("the run was terminated")
+        return round(self._latency.run_ns(len(row.tokens), row.seq.length) * self._slowdown(len(self.runs)))
+
+    def _append(self, row: Row) -> FloatArray:
         tokens = (*row.seq.state, *row.tokens)
         logits = np.zeros((row.want, self.spec.vocab_size), dtype=np.float32)
         for i in range(row.want):
             logits[i, self._script(tokens[: len(tokens) - row.want + 1 + i])] = 5.0
         row.seq.state, row.seq.length = tokens, len(tokens)
-        return [logits]
+        return logits
+
+    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+        taken: list[int] = []
+        while len(taken) < count:
+            try:
+                (logits,) = self.run([Row(seq, [token])], generation)
+            except StepTerminated:
+                if not taken:
+                    raise
+                break
+            token = int(logits[0].argmax())
+            taken.append(token)
+            if token in ends:
+                break
+        return taken
 
     def terminate(self, generation: int) -> None:
         self._terminated = generation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,29 @@ import typer
 from anytime.cli.common import err, out, reported
 
 
+class Weights(str, Enum):
+    """What ``--precision`` takes."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+    int4 = "int4"
+
+
 @reported
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint directory in Hugging Face layout.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint directory in Hugging Face layout, or a hub name.")
+    ],
     out_dir: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the bundle; must not exist.")],
+    precision: Annotated[Weights, typer.Option(help="Of the weights.")] = Weights.fp32,
+    max_context: Annotated[
+        int | None, typer.Option(help="Tokens of a sequence; default: the model's, at most 4096.", show_default=False)
+    ] = None,
+    prefix: Annotated[
+        Path | None,
+        typer.Option(help="A file with the text that prompts begin with, to be shipped prefilled.", show_default=False),
+    ] = None,
     think: Annotated[str, typer.Option(help="The tag that begins a thought.")] = "<think>",
     close: Annotated[str, typer.Option(help="The tag that ends it, with the white space around it.")] = "</think>",
 ) -> None:
@@ -22,9 +42,22 @@ def export(
 
     with err.status("exporting") as status:
         bundle = export_checkpoint(
-            checkpoint, out_dir, think=_unescape(think), close=_unescape(close), progress=status.update
+            checkpoint,
+            out_dir,
+            precision=precision.value,
+            max_context=max_context,
+            prefix=prefix.read_text(encoding="utf-8") if prefix is not None else "",
+            think=_unescape(think),
+            close=_unescape(close),
+            progress=status.update,
         )
-    out.print(f"{out_dir}: {bundle.manifest.architecture}, {bundle.manifest.parameters:,} parameters")
+    manifest = bundle.manifest
+    size = sum(file.size for file in manifest.files.values())
+    out.print(f"{out_dir}: {manifest.architecture}, {manifest.parameters:,} parameters, {size / 1e6:,.1f} MB")
+    out.print(
+        f"weights in {precision.value}: logits differ from the checkpoint's by up to "
+        f"{manifest.graphs[0].difference:.1e} of the largest"
+    )
     out.print(f"bundle id {bundle.id}")
 
 

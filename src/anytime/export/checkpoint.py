@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 from anytime.bundle import TOKENIZER, Chat
 from anytime.errors import ExportError
 
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
 
 
@@ -23,12 +27,13 @@ class Checkpoint:
     parameters: int
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a checkpoint directory.
+def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
+    """Open a checkpoint directory, or fetch one by its hub name.
 
     Raises:
         ExportError: it is missing, incomplete, or not a decoder-only language model.
     """
+    path = _local(source)
     for name, remedy in (("config.json", "give a checkpoint directory"), (TOKENIZER, "save a fast tokenizer with it")):
         if not (path / name).is_file():
             raise ExportError(f"{path} has no {name}: {remedy} (Hugging Face layout)")
@@ -44,6 +49,22 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if not any(name.endswith("ForCausalLM") for name in config.architectures or ()):
         raise ExportError(f"{path} holds {config.architectures}, not a decoder-only language model (…ForCausalLM)")
     return Checkpoint(path, config, tokenizer, _count_parameters(path))
+
+
+def _local(source: str | os.PathLike[str]) -> Path:
+    path = Path(source)
+    if path.exists() or not _HUB_NAME.fullmatch(str(source)):
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ExportError(
+            f"{source} is no directory here, and the hub does not give it ({type(error).__name__}): check the name and "
+            "the network, or give a checkpoint directory"
+        ) from error
 
 
 def load_model(path: Path) -> Any:
@@ -96,6 +117,26 @@ def chat_of(source: Checkpoint, think: str, close: str) -> Chat:
             name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
         },
     )
+
+
+def prefix_ids(source: Checkpoint, text: str) -> list[int]:
+    """The tokens of every prompt that begins with ``text``: the template's, then the text's but for the last few.
+
+    The last tokens of a text may be others where more follows, so one that could join is left out.
+    """
+    tokenizer = source.tokenizer
+    template = tokenizer.chat_template or _PLAIN_TEMPLATE
+    rendered = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text + more}], chat_template=template, add_generation_prompt=True
+        )
+        for more in ("", "a", " b", "\n1")
+    ]
+    same = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rendered, strict=False))
+    ids = [tokens[0] for tokens in same]
+    if not text.strip() or not ids:
+        raise ExportError(f"no prompt of this model begins with {text!r}: give the text that all prompts begin with")
+    return ids
 
 
 def _generation_stops(source: Checkpoint) -> list[int]:

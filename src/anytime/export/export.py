@@ -1,24 +1,40 @@
-"""Export: checkpoint → ONNX graph (Optimum) → held to the original → bundle, written whole or not at all."""
+"""Export: checkpoint → ONNX graph (Optimum) → fused, shrunk, quantized → held to the original → bundle."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
-from anytime.bundle import TOKENIZER, Bundle, Chat, Graph, KvLayout, Manifest, SamplingDefaults, seal, staging
+from anytime.bundle import (
+    TOKENIZER,
+    Bundle,
+    Chat,
+    Graph,
+    KvLayout,
+    Manifest,
+    Precision,
+    SamplingDefaults,
+    ShippedPrefix,
+    seal,
+    staging,
+)
 from anytime.errors import ExportError
-from anytime.export.checkpoint import Checkpoint, chat_of, load_model, open_checkpoint
-from anytime.export.graph import OPSET, export_graph, fuse_graph
-from anytime.export.verify import TOLERANCE, verify
+from anytime.export.checkpoint import Checkpoint, chat_of, load_model, open_checkpoint, prefix_ids
 
+GRAPH = "model.onnx"
+PREFIX = "prefix.npy"
+MOST_CONTEXT = 4096  # taken unless asked for more, since a cache is paid for in full
 _RUNTIME = "onnxruntime>=1.23"
+_LEAST_CONTEXT = 64
 _log = logging.getLogger("anytime")
 
+Layout: TypeAlias = Literal["shared", "growing"]
 Progress = Callable[[str], None]
 
 
@@ -26,14 +42,24 @@ def export_checkpoint(
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    precision: Precision = "fp32",
+    max_context: int | None = None,
     think: str = "<think>",
     close: str = "</think>",
+    prefix: str = "",
     progress: Progress = lambda step: None,
 ) -> Bundle:
     """Export a decoder-only checkpoint directory to a bundle at ``out``.
 
-    ``think`` and ``close`` are the model's tags around a thought, with any white space it puts around them; the
-    opening one is left out where the chat template already writes it.
+    Args:
+        checkpoint: a directory in Hugging Face layout, or a hub name where there is a network.
+        out: the bundle's directory, which must not exist.
+        precision: of the weights; ``anytime.export.quantize`` says what each means.
+        max_context: tokens that a sequence can have; by default the model's own, at most 4,096.
+        think, close: the model's tags around a thought, with any white space it puts around them; the opening one is
+            left out where the chat template already writes it.
+        prefix: the text that prompts begin with (instructions, examples): the bundle then holds it prefilled.
+        progress: told what is being done.
 
     Raises:
         ExportError: the checkpoint cannot be exported, or the graph's logits differ from the original's.
@@ -42,30 +68,99 @@ def export_checkpoint(
     if not close.strip():
         raise ExportError("the closing tag is empty: give the text with which the model ends its thought (--close)")
     progress("reading the checkpoint")
-    source = open_checkpoint(Path(checkpoint))
+    source = open_checkpoint(checkpoint)
+    context = _context(source, max_context)
     chat = chat_of(source, think, close)
     with staging(out) as scratch:
-        progress("exporting the graph through Optimum")
-        graph = export_graph(source.path, scratch)
-        model = load_model(source.path)
-        progress("fusing attention")
-        unfused = fuse_graph(graph, model)
-        if unfused is not None:
-            _log.warning("attention is exported unfused, steps will take several times as long: %s", unfused)
-        progress("holding its logits to the original's")
-        difference = verify(model, graph)
-        if not difference <= TOLERANCE:
-            raise ExportError(
-                f"the exported graph's logits differ from the checkpoint's by {difference:.1e} (relative), more than "
-                f"{TOLERANCE:.0e}: this architecture does not survive the export; please report it"
-            )
+        layout, difference = _write_graph(source, scratch / GRAPH, precision, context, progress)
         progress("writing the bundle")
         shutil.copyfile(source.path / TOKENIZER, scratch / TOKENIZER)
-        seal(scratch, _manifest(source, chat, graph.name, "growing" if unfused else "shared"))
+        shipped = _ship_prefix(source, prefix, scratch, context) if prefix else None
+        seal(scratch, _manifest(source, chat, context, precision, layout, difference, shipped))
     return Bundle.load(out)
 
 
-def _manifest(source: Checkpoint, chat: Chat, graph: str, layout: Literal["shared", "growing"]) -> Manifest:
+def _context(source: Checkpoint, asked: int | None) -> int:
+    own = int(source.config.max_position_embeddings)
+    if asked is None:
+        return min(own, MOST_CONTEXT)
+    if not _LEAST_CONTEXT <= asked <= own:
+        raise ExportError(f"max_context is {asked}: this model takes {_LEAST_CONTEXT} to {own} tokens")
+    return asked
+
+
+def _write_graph(
+    source: Checkpoint, file: Path, precision: Precision, context: int, progress: Progress
+) -> tuple[Layout, float]:
+    """The graph in its file; how it keeps its cache, and how far its logits are from the original's."""
+    from anytime.export.graph import export_graph, read_graph, write_graph
+    from anytime.export.quantize import quantize
+    from anytime.export.verify import verify
+
+    with tempfile.TemporaryDirectory(dir=file.parent) as work:
+        progress("exporting the graph through Optimum")
+        exported = export_graph(source.path, Path(work) / "optimum")
+        model = load_model(source.path)
+        progress("fusing attention, holding its logits to the original's")
+        exact = Path(work) / "exact" / GRAPH
+        exact.parent.mkdir()
+        layout, difference = _exact_graph(exported, exact, model, context)
+        progress(f"writing weights as {precision}")
+        write_graph(quantize(read_graph(exact), precision), file)
+        if precision != "fp32":
+            difference = verify(model, file, context)
+    return layout, difference
+
+
+def _exact_graph(exported: Path, file: Path, model: Any, context: int) -> tuple[Layout, float]:
+    """The graph in fp32: fused if that gives the original's logits, else as it was exported."""
+    from anytime.export.fuse import NoMatch
+    from anytime.export.graph import fused_graph, unfused_graph, write_graph
+    from anytime.export.verify import TOLERANCE, verify
+
+    try:
+        write_graph(fused_graph(exported, model, context), file)
+        difference = verify(model, file, context)
+        if difference <= TOLERANCE:
+            return "shared", difference
+        reason = f"fused, its logits differ by {difference:.1e} (relative)"
+    except NoMatch as found:
+        reason = str(found)
+    _log.warning("attention is exported unfused, steps will take several times as long: %s", reason)
+    write_graph(unfused_graph(exported), file)
+    difference = verify(model, file, context)
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"the exported graph's logits differ from the checkpoint's by {difference:.1e} (relative), more than "
+            f"{TOLERANCE:.0e}: this architecture does not survive the export; please report it"
+        )
+    return "growing", difference
+
+
+def _ship_prefix(source: Checkpoint, text: str, directory: Path, context: int) -> ShippedPrefix:
+    """Run the beginning of all prompts and keep its keys and values."""
+    import numpy as np
+
+    from anytime.export.verify import prefill
+
+    ids = prefix_ids(source, text)
+    if len(ids) >= context:
+        raise ExportError(f"the prefix has {len(ids)} tokens, too many for a context of {context}: shorten it")
+    np.save(directory / PREFIX, prefill(directory / GRAPH, ids, context))
+    return ShippedPrefix(tuple(ids), PREFIX)
+
+
+def _manifest(
+    source: Checkpoint,
+    chat: Chat,
+    context: int,
+    precision: Precision,
+    layout: Layout,
+    difference: float,
+    prefix: ShippedPrefix | None,
+) -> Manifest:
+    from anytime.export.graph import OPSET
+
     config = source.config
     heads = config.num_attention_heads
     return Manifest(
@@ -74,8 +169,8 @@ def _manifest(source: Checkpoint, chat: Chat, graph: str, layout: Literal["share
         parameters=source.parameters,
         made_by=f"anytime {version('anytime')}",
         vocab_size=config.vocab_size,
-        max_context=config.max_position_embeddings,
-        graphs=(Graph(file=graph, precision="fp32", opset=OPSET, runtime=_RUNTIME),),
+        max_context=context,
+        graphs=(Graph(file=GRAPH, precision=precision, opset=OPSET, runtime=_RUNTIME, difference=difference),),
         kv=KvLayout(
             layers=config.num_hidden_layers,
             heads=getattr(config, "num_key_value_heads", None) or heads,
@@ -85,4 +180,5 @@ def _manifest(source: Checkpoint, chat: Chat, graph: str, layout: Literal["share
         ),
         chat=chat,
         sampling=SamplingDefaults(),
+        prefix=prefix,
     )

@@ -8,13 +8,15 @@ which one layer does not match is left as it is: exported unfused, never wrongly
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 SEQLENS, TOTAL = "seqlens_k", "total_sequence_length"
+_NORMALIZATION = {"Cast", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"}
 
 
 class NoMatch(Exception):
@@ -22,185 +24,201 @@ class NoMatch(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """The attention's shape, and the rotation of every position: [positions, head_dim / 2]."""
+class Layer:
+    """One layer's attention.
+
+    ``rotary`` holds cos and sin of every position, each [positions, head_dim / 2]; None where nothing is rotated.
+    ``window`` is how many positions a query sees, -1 for all.
+    """
 
     heads: int
     kv_heads: int
-    head_dim: int
-    cos: Any
-    sin: Any
+    rotary: tuple[Any, Any] | None
+    window: int
 
 
-def fuse(model: Any, layers: int, shape: Shape) -> None:
-    """Rewrite an exported model in place.
+def fuse(model: ir.Model, layers: list[Layer]) -> None:
+    """Rewrite an exported model, whose constants are initializers, in place.
 
     Raises:
         NoMatch: it has another shape; the model is then of no further use.
     """
-    _Rewriter(model.graph, shape).rewrite(layers)
-    from onnx import helper
-
-    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    _prune(model.graph)
-
-
-class _Rewriter:
-    def __init__(self, graph: Any, shape: Shape) -> None:
-        self._graph, self._shape = graph, shape
-        self._maker = {output: node for node in graph.node for output in node.output}
-        self._users: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._users.setdefault(name, []).append(node)
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-
-    def rewrite(self, layers: int) -> None:
-        from onnx import TensorProto, helper, numpy_helper
-
-        for name, table in (("rotary_cos", self._shape.cos), ("rotary_sin", self._shape.sin)):
-            self._graph.initializer.append(numpy_helper.from_array(np.asarray(table, dtype=np.float32), name))
-        flat = np.array([0, 0, -1], dtype=np.int64)
-        self._graph.initializer.append(numpy_helper.from_array(flat, "rows_by_channels"))
-        nodes = [node for layer in range(layers) for node in self._layer(layer)]
-        self._graph.node.extend(nodes)
-        kept = [info for info in self._graph.input if info.name not in ("attention_mask", "position_ids")]
-        del self._graph.input[:]
-        self._graph.input.extend(kept)
-        self._graph.input.append(helper.make_tensor_value_info(SEQLENS, TensorProto.INT32, ["batch_size"]))
-        self._graph.input.append(helper.make_tensor_value_info(TOTAL, TensorProto.INT32, []))
-        for info in (*self._graph.input, *self._graph.output):
-            if info.name.startswith(("past_key_values", "present")):
-                info.type.tensor_type.shape.dim[2].dim_param = "max_context"
-
-    def _layer(self, layer: int) -> Iterator[Any]:
-        """The nodes that replace one layer's attention."""
-        from onnx import helper
-
-        key_concat, value_concat = (self._maker[f"present.{layer}.{part}"] for part in ("key", "value"))
-        softmax = self._softmax_behind(key_concat.output[0])
-        scores = self._made(self._made(softmax.input[0], "Add").input[0], "MatMul")
-        query, scale_q = self._scaled(scores.input[0])
-        keys, scale_k = self._scaled(scores.input[1])
-        self._made(keys, "Transpose")
-        parts = {
-            "query": self._before_transpose(self._unrotated(query)),
-            "key": self._before_transpose(self._unrotated(key_concat.input[1])),
-            "value": self._before_transpose(value_concat.input[1]),
-        }
-        flat = {}
-        for part, source in parts.items():
-            flat[part] = f"fused.{layer}.{part}"
-            yield helper.make_node("Reshape", [source, "rows_by_channels"], [flat[part]])
-        out = self._output_of(softmax)
-        present = [f"present.{layer}.key", f"present.{layer}.value"]
-        for concat in (key_concat, value_concat):
-            self._graph.node.remove(concat)
-        self._graph.node.remove(out)
-        past = [f"past_key_values.{layer}.key", f"past_key_values.{layer}.value"]
-        yield helper.make_node(
-            "GroupQueryAttention",
-            [*flat.values(), *past, SEQLENS, TOTAL, "rotary_cos", "rotary_sin"],
-            [out.output[0], *present],
-            name=f"attention.{layer}",
-            domain="com.microsoft",
-            num_heads=self._shape.heads,
-            kv_num_heads=self._shape.kv_heads,
-            scale=float(scale_q * scale_k),
-            do_rotary=1,
-            rotary_interleaved=0,
-        )
-
-    def _made(self, name: str, op: str) -> Any:
-        """The node that makes ``name``, which must be an ``op``."""
-        node = self._maker.get(name)
-        if node is None or node.op_type != op:
-            raise NoMatch(f"{name} is made by {node.op_type if node else 'nothing'}, not {op}")
-        return node
-
-    def _softmax_behind(self, name: str) -> Any:
-        """The softmax that a layer's keys end up in."""
-        seen, front = set(), [name]
-        while front:
-            for node in self._users.get(front.pop(), []):
-                if node.op_type == "Softmax":
-                    return node
-                if node.op_type != "Shape" and node.name not in seen:
-                    seen.add(node.name)
-                    front.extend(node.output)
-        raise NoMatch(f"no softmax behind {name}")
-
-    def _scaled(self, name: str) -> tuple[str, float]:
-        """What is multiplied by a constant, and the constant."""
-        product = self._made(name, "Mul")
-        factor = self._constant(product.input[1])
-        if factor.size != 1:
-            raise NoMatch(f"{name} is not scaled by a number")
-        return product.input[0], float(factor.reshape(()))
-
-    def _constant(self, name: str) -> Any:
-        from onnx import numpy_helper
-
-        if name in self._constants:
-            return numpy_helper.to_array(self._constants[name])
-        node = self._made(name, "Constant")
-        return numpy_helper.to_array(node.attribute[0].t)
-
-    def _unrotated(self, name: str) -> str:
-        """The tensor before ``x·cos + rotate_half(x)·sin``, the two halves of a head rotated against each other."""
-        plain, turned = (self._made(part, "Mul") for part in self._made(name, "Add").input)
-        halves = self._made(turned.input[0], "Concat")
-        negated, kept = self._made(halves.input[0], "Neg"), self._made(halves.input[1], "Slice")
-        source = str(plain.input[0])
-        if {self._made(negated.input[0], "Slice").input[0], kept.input[0]} != {source}:
-            raise NoMatch(f"{name} is rotated in another way")
-        return source
-
-    def _before_transpose(self, name: str) -> str:
-        """[batch, position, head, channel] before it was turned to [batch, head, position, channel]."""
-        node = self._made(name, "Transpose")
-        if list(node.attribute[0].ints) != [0, 2, 1, 3]:
-            raise NoMatch(f"{name} is transposed by {list(node.attribute[0].ints)}")
-        return str(node.input[0])
-
-    def _output_of(self, softmax: Any) -> Any:
-        """The reshape that joins the heads' outputs, behind softmax (and its guard against NaN) times values."""
-        name = softmax.output[0]
-        for ops in (("Where",), ("MatMul",), ("Transpose",), ("Reshape",)):
-            found = [node for node in self._users.get(name, []) if node.op_type in ops]
-            if not found and ops == ("Where",):
-                continue
-            if len(found) != 1:
-                raise NoMatch(f"{name} has no single {ops[0]} behind it")
-            name = found[0].output[0]
-        return found[0]
+    graph = model.graph
+    lengths = [_graph_input(graph, SEQLENS, ["batch_size"]), _graph_input(graph, TOTAL, [])]
+    for index, layer in enumerate(layers):
+        _fuse_layer(graph, index, layer, [*lengths, *_tables(graph, layer)])
+    for value in [*graph.inputs, *graph.outputs]:
+        if value.name and value.name.startswith(("past_key_values", "present")):
+            assert value.shape is not None
+            batch, heads, _, channels = value.shape
+            value.shape = ir.Shape([batch, heads, "max_context", channels])
+    model.opset_imports["com.microsoft"] = 1
+    RemoveUnusedNodesPass()(model)
+    for value in list(graph.inputs):
+        if value.name in ("attention_mask", "position_ids"):
+            graph.inputs.remove(value)
 
 
-def _prune(graph: Any) -> None:
-    """Drop nodes that no output needs, in an order in which inputs come before users, and what only they used."""
-    maker = {output: node for node in graph.node for output in node.output}
-    ordered: list[Any] = []
-    done: set[int] = set()
+def _graph_input(graph: ir.Graph, name: str, shape: list[Any]) -> ir.Value:
+    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(shape))
+    graph.inputs.append(value)
+    return value
 
-    def visit(name: str) -> None:
-        stack = [(name, False)]
-        while stack:
-            current, expanded = stack.pop()
-            node = maker.get(current)
-            if node is None or id(node) in done:
-                continue
-            if expanded:
-                done.add(id(node))
-                ordered.append(node)
-            else:
-                stack.append((current, True))
-                stack.extend((source, False) for source in node.input)
 
-    for output in graph.output:
-        visit(output.name)
-    used = {name for node in ordered for name in node.input}
-    nodes = [type(node).FromString(node.SerializeToString()) for node in ordered]
-    tensors = [type(t).FromString(t.SerializeToString()) for t in graph.initializer if t.name in used]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(tensors)
+def _tables(graph: ir.Graph, layer: Layer) -> list[ir.Value]:
+    """Initializers of a layer's rotation; layers that see a window rotate in their own way."""
+    if layer.rotary is None:
+        return []
+    kind = "all" if layer.window < 0 else "window"
+    return [
+        constant(graph, f"rotary_{name}.{kind}", np.asarray(table, np.float32))
+        for name, table in zip(("cos", "sin"), layer.rotary, strict=True)
+    ]
+
+
+def constant(graph: ir.Graph, name: str, array: Any) -> ir.Value:
+    """An initializer of this name, made where there is none yet."""
+    if name in graph.initializers:
+        return graph.initializers[name]
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    graph.register_initializer(value)
+    return value
+
+
+def _fuse_layer(graph: ir.Graph, index: int, layer: Layer, positions: list[ir.Value]) -> None:
+    outputs = {value.name: value for value in graph.outputs}
+    key, value = outputs[f"present.{index}.key"], outputs[f"present.{index}.value"]
+    key_concat, value_concat = _made(key, "Concat"), _made(value, "Concat")
+    softmax = _softmax_behind(key)
+    scores = _made(_made(_value(softmax, 0), "Add").inputs[0], "MatMul")
+    query, scale_q = _scaled(scores.inputs[0])
+    keys, scale_k = _scaled(scores.inputs[1])
+    _made(keys, "Transpose")
+    heads = [query, key_concat.inputs[1]]
+    if layer.rotary is not None:
+        heads = [_unrotated(part) for part in heads]
+    out = _output_of(softmax)
+    flat = [_flat(graph, part, out) for part in (*heads, value_concat.inputs[1])]
+    past = [key_concat.inputs[0], value_concat.inputs[0]]
+    attention = ir.node(
+        "GroupQueryAttention",
+        inputs=[*flat, *past, *positions],
+        attributes={
+            "num_heads": layer.heads,
+            "kv_num_heads": layer.kv_heads,
+            "scale": float(scale_q * scale_k),
+            "do_rotary": int(layer.rotary is not None),
+            "local_window_size": layer.window,
+        },
+        domain="com.microsoft",
+        num_outputs=3,
+        name=f"attention.{index}",
+    )
+    graph.insert_before(out, attention)
+    joined, *present = attention.outputs
+    joined.name = f"attention.{index}.out"
+    out.outputs[0].replace_all_uses_with(joined)
+    for old, new in zip((key, value), present, strict=True):
+        name, old.name = old.name, f"{old.name}.unfused"
+        new.name, new.type, new.shape = name, old.type, old.shape
+        graph.outputs[graph.outputs.index(old)] = new
+
+
+def _value(node: ir.Node, index: int) -> ir.Value:
+    value = node.inputs[index]
+    if value is None:
+        raise NoMatch(f"{node.op_type} {node.name} lacks input {index}")
+    return value
+
+
+def _made(value: ir.Value | None, op: str) -> ir.Node:
+    """The node that makes the value, which must be an ``op``."""
+    node = value.producer() if value is not None else None
+    if value is None or node is None or node.op_type != op:
+        raise NoMatch(f"{value.name if value else value} is made by {node.op_type if node else 'nothing'}, not {op}")
+    return node
+
+
+def _softmax_behind(value: ir.Value) -> ir.Node:
+    """The softmax that a layer's keys end up in."""
+    seen, front = set(), [value]
+    while front:
+        for node in front.pop().consumers():
+            if node.op_type == "Softmax":
+                return node
+            if node.op_type != "Shape" and node not in seen:
+                seen.add(node)
+                front.extend(node.outputs)
+    raise NoMatch(f"no softmax behind {value.name}")
+
+
+def _scaled(value: ir.Value | None) -> tuple[ir.Value, float]:
+    """What is multiplied by a constant, and the constant."""
+    product = _made(value, "Mul")
+    factor = _value(product, 1).const_value
+    if factor is None or factor.size != 1:
+        raise NoMatch(f"{product.name} does not scale by a number")
+    return _value(product, 0), float(factor.numpy().reshape(()))
+
+
+def _unrotated(value: ir.Value | None) -> ir.Value:
+    """The tensor before ``x·cos + rotate_half(x)·sin``, the two halves of a head rotated against each other."""
+    total = _made(value, "Add")
+    plain, turned = (_made(part, "Mul") for part in total.inputs)
+    halves = _made(turned.inputs[0], "Concat")
+    negated, kept = _made(halves.inputs[0], "Neg"), _made(halves.inputs[1], "Slice")
+    source = _value(plain, 0)
+    if not (_made(negated.inputs[0], "Slice").inputs[0] is kept.inputs[0] is source):
+        raise NoMatch(f"{total.name} rotates in another way")
+    return source
+
+
+def _flat(graph: ir.Graph, value: ir.Value | None, before: ir.Node) -> ir.Value:
+    """[batch, position, heads · channels] of a tensor that was turned to [batch, head, position, channel].
+
+    A head's normalization works on the last axis alone, so where it stands behind the turn it is done without it.
+    """
+    turn = _behind(value, "Transpose")
+    if list(turn.attributes["perm"].as_ints()) != [0, 2, 1, 3]:
+        raise NoMatch(f"{turn.name} transposes in another way")
+    by_head = value
+    if turn.outputs[0] is value:
+        by_head = _value(turn, 0)
+    else:
+        turn.outputs[0].replace_all_uses_with(_value(turn, 0))
+    split = _behind(by_head, "Reshape")
+    if split.outputs[0] is by_head:
+        return _value(split, 0)
+    joined = ir.node("Reshape", [by_head, constant(graph, "rows_by_channels", np.array([0, 0, -1]))])
+    joined.outputs[0].name = f"{by_head.name}.joined" if by_head else None
+    graph.insert_before(before, joined)
+    return joined.outputs[0]
+
+
+def _behind(value: ir.Value | None, op: str) -> ir.Node:
+    """The ``op`` that the value, or the normalization that makes it, takes its input from."""
+    front, seen = [value], set()
+    while front:
+        node = current.producer() if (current := front.pop()) is not None else None
+        if node is None or node in seen:
+            continue
+        if node.op_type == op:
+            return node
+        if node.op_type not in _NORMALIZATION:
+            break
+        seen.add(node)
+        front.extend(node.inputs)
+    raise NoMatch(f"no {op} before {value.name if value else value}")
+
+
+def _output_of(softmax: ir.Node) -> ir.Node:
+    """The reshape that joins the heads' outputs, behind softmax (and its guard against NaN) times values."""
+    value = softmax.outputs[0]
+    for op in ("Where", "MatMul", "Transpose", "Reshape"):
+        found = [node for node in value.consumers() if node.op_type == op]
+        if not found and op == "Where":
+            continue
+        if len(found) != 1:
+            raise NoMatch(f"{value.name} has no single {op} behind it")
+        value = found[0].outputs[0]
+    return found[0]

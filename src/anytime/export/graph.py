@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from anytime.errors import ExportError
-
-if TYPE_CHECKING:
-    from anytime.export.fuse import Shape
+from anytime.export.fuse import Layer, NoMatch, fuse
+from anytime.export.shrink import shrink
 
 OPSET = 18
 _LARGEST_PROTO = 1_500_000_000  # protobuf ends at 2 GB
@@ -27,15 +27,13 @@ def export_graph(checkpoint: Path, directory: Path) -> Path:
     Raises:
         ExportError: Optimum cannot export this architecture.
     """
-    try:
-        from optimum.exporters.onnx import main_export
-    except ImportError as error:
-        raise ExportError("export needs torch, transformers and Optimum: pip install 'anytime[export]'") from error
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
+    from optimum.exporters.onnx import main_export
+
+    with _quiet():
         try:
             main_export(
                 str(checkpoint),
-                scratch,
+                str(directory),
                 task="text-generation-with-past",
                 dtype="fp32",
                 opset=OPSET,
@@ -45,50 +43,72 @@ def export_graph(checkpoint: Path, directory: Path) -> Path:
             )
         except Exception as error:  # Optimum and torch raise whatever their layers raise
             raise ExportError(f"Optimum cannot export {checkpoint}: {error}") from error
-        for file in Path(scratch).glob("model.onnx*"):
-            shutil.move(file, directory / file.name)
     return directory / "model.onnx"
 
 
-def fuse_graph(graph: Path, model: Any) -> str | None:
-    """Fuse the attention of an exported graph in its file; None when done, else why it was left as it is."""
-    import onnx
-
-    from anytime.export.fuse import NoMatch, fuse
-
-    proto = onnx.load(str(graph))
-    try:
-        fuse(proto, model.config.num_hidden_layers, _shape(model))
-    except NoMatch as reason:
-        return str(reason)
-    data = graph.with_name(graph.name + "_data")
-    for file in (graph, data):
-        file.unlink(missing_ok=True)
-    large = proto.ByteSize() > _LARGEST_PROTO
-    onnx.save(proto, str(graph), save_as_external_data=large, location=data.name)
-    return None
+def read_graph(file: Path) -> ir.Model:
+    """An exported graph whose constants are initializers."""
+    model = ir.load(file)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    return model
 
 
-def _shape(model: Any) -> Shape:
-    """The attention's shape and its rotations, as the model itself computes them."""
+def write_graph(model: ir.Model, file: Path) -> None:
+    """Write a graph; one that protobuf cannot hold gets its weights beside it."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    ir.save(model, file, external_data=f"{file.name}_data" if size > _LARGEST_PROTO else None)
+
+
+def fused_graph(exported: Path, model: Any, max_context: int) -> ir.Model:
+    """The exported graph with fused attention and packed products.
+
+    Raises:
+        NoMatch: one of its layers has a shape that cannot be fused.
+    """
+    graph = read_graph(exported)
+    fuse(graph, _layers(model, max_context))
+    shrink(graph)
+    return graph
+
+
+def unfused_graph(exported: Path) -> ir.Model:
+    """The exported graph with packed products, its attention as it is."""
+    graph = read_graph(exported)
+    shrink(graph)
+    return graph
+
+
+def _layers(model: Any, max_context: int) -> list[Layer]:
+    """Every layer's attention, with its rotations as the model itself computes them."""
+    config = model.config
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    own = "rotary_emb_local" if hasattr(model.model, "rotary_emb_local") else "rotary_emb"
+    everywhere, in_window = _rotation(model, "rotary_emb", max_context), _rotation(model, own, max_context)
+    layers = []
+    for layer in model.model.layers:
+        window = getattr(layer.self_attn, "sliding_window", None)
+        rotary = everywhere if window is None else in_window
+        rotates = getattr(layer.self_attn, "use_rope", True)
+        layers.append(Layer(heads, kv_heads, rotary if rotates else None, -1 if window is None else window))
+    return layers
+
+
+def _rotation(model: Any, name: str, max_context: int) -> tuple[Any, Any]:
+    """Cosine and sine of every position, [positions, head_dim / 2]."""
     import torch
 
-    from anytime.export.fuse import NoMatch, Shape
-
     config = model.config
-    rotary = getattr(model.model, "rotary_emb", None)
+    rotary = getattr(model.model, name, None)
     kind = (getattr(config, "rope_scaling", None) or {}).get("rope_type", "default")
     if rotary is None or kind in ("dynamic", "longrope"):
         raise NoMatch(f"rotary embedding of kind {kind if rotary is not None else 'none'} depends on the input")
-    positions = torch.arange(config.max_position_embeddings)[None]
-    cos, sin = (table[0].numpy() for table in rotary(torch.zeros(1, 1, 1), positions))
+    cos, sin = (table[0].numpy() for table in rotary(torch.zeros(1, 1, 1), torch.arange(max_context)[None]))
     half = cos.shape[1] // 2
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if 2 * half != head_dim:
         raise NoMatch(f"{2 * half} of {head_dim} channels of a head are rotated")
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    return Shape(heads, kv_heads, head_dim, cos[:, :half], sin[:, :half])
+    return cos[:, :half], sin[:, :half]
 
 
 @contextlib.contextmanager

@@ -8,31 +8,49 @@ from typing import Any
 import numpy as np
 
 TOLERANCE = 1e-4  # relative to the largest logit
-_PARTS = (24, 1, 1, 6, 1, 1)  # a prefill, steps, a longer run behind a past, steps
+_PREFILL = 24
+_BEHIND = (1, 1, 6, 1, 1)  # steps, a longer run behind a past, steps
+_BEYOND_WINDOW = 8
 
 
-def verify(model: Any, graph: Path) -> float:
+def verify(model: Any, graph: Path, max_context: int) -> float:
     """The largest difference of logits over runs with and without a past, relative to the largest logit."""
     import onnxruntime
     import torch
 
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (1, sum(_PARTS)))
+    counts = (_prefill_tokens(model.config, max_context), *_BEHIND)
+    ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (1, sum(counts)))
     with torch.no_grad():
         expected = model(torch.from_numpy(ids)).logits.numpy()
-    past = _empty_past(session, model.config)
+    past = _empty_past(session, max_context)
     parts, done = [], 0
-    for count in _PARTS:
+    for count in counts:
         logits, past = _run(session, ids[:, done : done + count], done, past)
         parts.append(logits)
         done += count
     return float(np.abs(np.concatenate(parts, axis=1) - expected).max() / np.abs(expected).max())
 
 
-def _empty_past(session: Any, config: Any) -> dict[str, Any]:
+def prefill(graph: Path, ids: list[int], max_context: int) -> Any:
+    """Keys and values of these tokens, [2 · layers, head, position, channel]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    _, past = _run(session, np.array([ids]), 0, _empty_past(session, max_context))
+    return np.stack([part[0, :, : len(ids)] for part in past.values()])
+
+
+def _prefill_tokens(config: Any, max_context: int) -> int:
+    """Tokens enough to leave a window behind, where layers have one."""
+    beyond = (getattr(config, "sliding_window", None) or 0) + _BEYOND_WINDOW
+    return min(max(_PREFILL, beyond), max_context - sum(_BEHIND))
+
+
+def _empty_past(session: Any, max_context: int) -> dict[str, Any]:
     """A cache without a position, or of the full context where the graph has it fixed."""
     nodes = [node for node in session.get_inputs() if node.name.startswith("past_key_values")]
-    length = config.max_position_embeddings if _fixed(session) else 0
+    length = max_context if _fixed(session) else 0
     return {node.name: np.zeros((1, node.shape[1], length, node.shape[3]), dtype=np.float32) for node in nodes}
 
 
@@ -48,6 +66,7 @@ def _run(session: Any, ids: Any, before: int, past: dict[str, Any]) -> tuple[Any
         "position_ids": np.arange(before, total)[None],
         "seqlens_k": np.array([total - 1], dtype=np.int32),
         "total_sequence_length": np.array(total, dtype=np.int32),
+        "first_logit": np.zeros(1, dtype=np.int64),
         **past,
     }
     names = {node.name for node in session.get_inputs()}

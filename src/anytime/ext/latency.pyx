@@ -10,6 +10,8 @@ THINK = 0
 PROBE = 1
 CLOSE = 2
 
+cdef double _LIKELY = 1.1  # times its prediction, a run fits more often than not
+
 cdef enum:
     _THINK = 0
     _PROBE = 1
@@ -68,6 +70,11 @@ cdef class Latency:
         """Upper bound of closing the thought: the pending token with the close tag, then the answer's further steps."""
         return <long long>ceil(self._closing(context, close_tokens, answer_steps))
 
+    cpdef long long likely_closing_ns(self, long context, long close_tokens, long answer_steps) noexcept:
+        """What a closing likely takes: a tenth more than predicted, and never more than ``closing_ns``."""
+        cdef double cost = self._run(close_tokens + 1, context) + self._thought(answer_steps, context + close_tokens + 1)
+        return <long long>ceil(min(_LIKELY * cost, self._closing(context, close_tokens, answer_steps)))
+
     cdef double _thought(self, long steps, long context) noexcept nogil:
         return steps * (self.p * context + self.q - 0.5 * self.p) + 0.5 * self.p * <double>steps * steps
 
@@ -107,6 +114,16 @@ cdef class Latency:
         if self._upper(1, context) + closing <= left_ns:
             return _THINK
         return _CLOSE
+
+
+    cpdef long sure_steps(self, long long left_ns, long context, long close_tokens, long answer_steps,
+                          long limit) noexcept:
+        """Steps in a row, at most ``limit``, whose upper bound leaves time for the closing at the context they lead to."""
+        cdef long steps = 0
+        while steps < limit and (self.step_margin * self._thought(steps + 1, context)
+                                 + self._closing(context + steps + 1, close_tokens, answer_steps) <= left_ns):
+            steps += 1
+        return steps
 
 
 def time_decisions(Latency latency, long rounds, long long left_ns, long context):

@@ -13,9 +13,13 @@ Source: TypeAlias = Literal["thought", "probe", "instant", "fallback"]
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Token counts; ``thought`` is the thought behind the returned answer, ``probe`` the answers not returned."""
+    """Token counts; ``thought`` is the thought behind the returned answer, ``probe`` the answers not returned.
+
+    ``cached`` of the prompt were known from an earlier request, or from the bundle, and not run again.
+    """
 
     prompt: int = 0
+    cached: int = 0
     thought: int = 0
     probe: int = 0
     answer: int = 0

@@ -8,36 +8,45 @@ begin an answer, and the tag is forgotten again. Nothing here reads a clock othe
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from dataclasses import dataclass, field
 
-from anytime.errors import PromptError, StepTerminated
+from anytime.errors import EngineError, PromptError, StepTerminated
 from anytime.ext.latency import CLOSE, PROBE, Latency
+from anytime.ext.logits import greedy, pick
 from anytime.runtime.answer import Source, Stopped
 from anytime.runtime.bank import AnswerBank, Candidate
 from anytime.runtime.cursors import Compiled
 from anytime.runtime.engine import Engine, FloatArray, Row, Seq
+from anytime.runtime.lookup import Lookup
+from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
-from anytime.runtime.sampling import Sampler, Sampling, pick
+from anytime.runtime.sampling import Sampler, Sampling
 from anytime.scheduler.admission import Refusal, Work, admit
 from anytime.scheduler.clock import Clock
 from anytime.scheduler.profile import LatencyProfile
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
-LIKELY = 1.1  # times its median, a run fits more often than not
 _LEAST_PROBE_SPACING = 8
+_MOST_STEPS = 8  # that the engine takes in a row before the clock is looked at again
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What every request runs on: an engine, its tokens, its measured speeds and a clock."""
+    """What every request runs on: an engine, its tokens, its measured speeds and a clock.
+
+    ``prefixes`` is what is prefilled already. ``speculate`` lets a greedy thought guess ahead (``lookup``).
+    """
 
     engine: Engine
     codec: Codec
     profile: LatencyProfile
     latency: Latency
     clock: Clock
+    prefixes: Prefixes
+    speculate: bool = False
 
 
 @dataclass(slots=True)
@@ -56,6 +65,7 @@ class Job:
     news: threading.Event = field(default_factory=threading.Event)
     started: bool = False
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, which an earlier request had run
     thought: list[int] = field(default_factory=list)
     answer_tokens: int = 0  # of all answers
     token_cap: int = 0
@@ -73,44 +83,62 @@ def decode(job: Job, machine: Machine) -> None:
     """
     prompt = machine.codec.encode(job.prompt)
     job.prompt_tokens = len(prompt)
-    spec = machine.engine.spec
-    work = Work(len(prompt), len(machine.codec.close_ids), job.answer.answer_steps, spec.max_context)
-    if work.prompt_tokens + work.close_tokens + work.answer_steps > spec.max_context:
+    max_context = machine.engine.spec.max_context
+    close_tokens, answer_steps = len(machine.codec.close_ids), job.answer.answer_steps
+    if len(prompt) + close_tokens + answer_steps > max_context:
         raise PromptError(
-            f"the prompt has {len(prompt)} tokens and the answer up to {work.answer_steps + 1}, "
-            f"more than the model's context of {spec.max_context}: shorten one of them"
+            f"the prompt has {len(prompt)} tokens and the answer up to {answer_steps + 1}, "
+            f"more than the model's context of {max_context}: shorten one of them"
         )
-    outcome = admit(work, job.ready_ns - machine.clock.now(), machine.profile)
-    if isinstance(outcome, Refusal):
-        job.stopped, job.reason = "rejected", outcome.reason
-        return
-    job.token_cap = outcome.token_cap
-    seq = machine.engine.open()
+    seq = machine.prefixes.take(prompt)
     try:
-        _Loop(job, machine, work, seq).run(prompt)
+        job.cached_tokens = seq.length
+        work = Work(len(prompt), seq.length, close_tokens, answer_steps, max_context)
+        outcome = admit(work, job.ready_ns - machine.clock.now(), machine.profile)
+        if isinstance(outcome, Refusal):
+            job.stopped, job.reason = "rejected", outcome.reason
+        else:
+            job.token_cap = outcome.token_cap
+            _Loop(job, machine, work, seq, prompt).run()
     except StepTerminated:
         job.stopped = "cancelled" if job.cancelled else "deadline"
-    finally:
+    except EngineError:
         machine.engine.close(seq)
+        raise
+    machine.prefixes.park(seq, prompt)
 
 
 class _Loop:
-    """The loop over one sequence."""
+    """The loop over one sequence, which may hold the beginning of the prompt already."""
 
-    def __init__(self, job: Job, machine: Machine, work: Work, seq: Seq) -> None:
-        self._job, self._machine, self._work, self._seq = job, machine, work, seq
+    def __init__(self, job: Job, machine: Machine, work: Work, seq: Seq, prompt: list[int]) -> None:
+        self._job, self._machine, self._work, self._seq, self._prompt = job, machine, work, seq, prompt
         self._close = machine.codec.close_ids
         self._tag = machine.codec.close_tag_ids
         self._sampler = Sampler(job.sampling)
+        self._greedy = job.sampling.temperature == 0.0
+        self._lookup = Lookup(machine.latency, prompt) if machine.speculate and self._greedy else None
+        self._ends = [*machine.codec.stop_ids, self._tag[-1], *machine.codec.boundary_ids]
         self._spacing = self._probe_spacing()
         self._since_probe = 0
 
-    def run(self, prompt: list[int]) -> None:
-        logits = self._run([*prompt, *self._close], 1 + len(self._close))
+    def run(self) -> None:
+        logits = self._prefill()
         pending = self._sampler.next(logits[0])
         self._answer(logits[-1], "instant")
-        self._forget(len(prompt))
+        self._forget(len(self._prompt))
         self._think(pending)
+
+    def _prefill(self) -> FloatArray:
+        """Run the prompt with the close tag in chunks; the logits at the prompt's last token and at the tag's."""
+        want = 1 + len(self._close)
+        tokens = [*self._prompt, *self._close][self._seq.length :]
+        for size in self._machine.profile.chunks(len(tokens), want)[:-1]:
+            self._run(tokens[:size], 1)
+            tokens = tokens[size:]
+            if self._job.cancelled:
+                raise StepTerminated("cancelled between two chunks of the prompt")
+        return self._run(tokens, want)
 
     def _think(self, pending: int) -> None:
         """Think, probe and close until the thought is complete or the time is up; ``pending`` was not run yet."""
@@ -128,7 +156,7 @@ class _Loop:
             if action == CLOSE:
                 self._spend_reserve(pending)
                 return
-            pending = self._probe(pending, "probe") if action == PROBE else self._step(pending)
+            pending = self._probe(pending, "probe") if action == PROBE else self._advance(pending)
         job.stopped = "cancelled"
 
     def _spend_reserve(self, pending: int) -> None:
@@ -142,7 +170,10 @@ class _Loop:
             ends, full = self._ends_thought(pending), self._context_full()
             job.stopped = "complete" if ends else "early" if full else "deadline"
             job.reason = "the model's context is full" if full and not ends else ""
-            if self._left_ns() < self._likely_close_ns():
+            likely_ns = self._machine.latency.likely_closing_ns(
+                self._seq.length, len(self._close), job.answer.answer_steps
+            )
+            if self._left_ns() < likely_ns:
                 return
             if ends or full:
                 self._finish(pending, ends)
@@ -153,20 +184,54 @@ class _Loop:
     def _left_ns(self) -> int:
         return self._job.ready_ns - self._machine.clock.now()
 
-    def _step(self, pending: int) -> int:
-        logits = self._run([pending], 1)
+    def _advance(self, pending: int) -> int:
+        """Think on by one token or several, within what is sure to fit; the token that comes next."""
+        if not self._greedy:
+            logits = self._run([pending], 1)
+            self._commit(pending)
+            return self._sampler.next(logits[0])
+        if self._lookup is not None and (draft := self._draft(self._lookup, pending)):
+            return self._verify(self._lookup, pending, draft)
+        room = min(2 * self._spacing - 1 - self._since_probe, self._room(), _MOST_STEPS)
+        latency, job = self._machine.latency, self._job
+        steps = latency.sure_steps(self._left_ns(), self._seq.length, len(self._close), job.answer.answer_steps, room)
+        taken = self._machine.engine.extend(self._seq, pending, max(1, steps), self._ends, job.generation)
+        for token in (pending, *taken[:-1]):
+            self._commit(token)
+        return taken[-1]
+
+    def _draft(self, lookup: Lookup, pending: int) -> list[int]:
+        """Guesses that end no thought, fit the context, and leave time for the close behind them."""
+        draft = lookup.draft(pending, self._seq.length)[: max(0, self._room() - 1)]
+        ending = {*self._machine.codec.stop_ids, self._tag[-1]}
+        draft = list(itertools.takewhile(lambda token: token not in ending, draft))
+        latency, behind = self._machine.latency, self._seq.length + 1 + len(draft)
+        closing_ns = latency.closing_ns(behind, len(self._close), self._job.answer.answer_steps)
+        return draft if latency.upper_ns(1 + len(draft), self._seq.length) + closing_ns <= self._left_ns() else []
+
+    def _verify(self, lookup: Lookup, pending: int, draft: list[int]) -> int:
+        """One run over the pending token and its guessed followers; keeps those that the model would have written."""
+        keep = self._seq.length + 1
+        logits = self._run([pending, *draft], 1 + len(draft))
         self._commit(pending)
-        return self._sampler.next(logits[0])
+        right = 0
+        while (token := greedy(logits[right])) == (draft[right] if right < len(draft) else None):
+            self._commit(token)
+            right += 1
+        self._forget(keep + right)
+        lookup.record(len(draft), right)
+        return token
 
     def _probe(self, pending: int, source: Source) -> int:
         """A step whose token brings the close tag along, and what the model would answer now."""
         keep = self._seq.length + 1
         logits = self._run([pending, *self._close], 1 + len(self._close))
+        following = self._sampler.next(logits[0])
         self._commit(pending)
         self._since_probe = 0
         self._answer(logits[-1], source)
         self._forget(keep)
-        return self._sampler.next(logits[0])
+        return following
 
     def _finish(self, pending: int, ends: bool) -> None:
         """Close the thought for good and answer."""
@@ -204,6 +269,8 @@ class _Loop:
     def _commit(self, token: int) -> None:
         self._job.thought.append(token)
         self._since_probe += 1
+        if self._lookup is not None:
+            self._lookup.push(token)
 
     def _ends_thought(self, pending: int) -> bool:
         if pending in self._machine.codec.stop_ids:
@@ -217,9 +284,13 @@ class _Loop:
         del self._job.thought[len(self._job.thought) - run :]
         return run
 
+    def _room(self) -> int:
+        """Thought tokens for which the context has room, with a close behind them."""
+        behind = len(self._close) + self._job.answer.answer_steps + 1
+        return self._work.max_context - 1 - self._seq.length - behind
+
     def _context_full(self) -> bool:
-        needed = self._seq.length + 1 + len(self._close) + self._job.answer.answer_steps + 1
-        return needed >= self._work.max_context
+        return self._room() <= 0
 
     def _probe_due(self, pending: int) -> bool:
         """At the end of a line of thought once the spacing is reached; anywhere at twice the spacing."""
@@ -232,14 +303,3 @@ class _Loop:
         step_ns = latency.run_ns(1, context)
         extra_ns = latency.run_ns(1 + len(self._close), context) - step_ns + self._job.answer.answer_steps * step_ns
         return max(_LEAST_PROBE_SPACING, math.ceil(extra_ns / (PROBE_SHARE * step_ns)))
-
-    def _likely_close_ns(self) -> float:
-        """What closing here likely takes; never more than what the reserve kept back for it."""
-        latency, steps = self._machine.latency, self._job.answer.answer_steps
-        upper_ns = latency.closing_ns(self._seq.length, len(self._close), steps)
-        return min(LIKELY * self._predicted_close_ns(), upper_ns)
-
-    def _predicted_close_ns(self) -> int:
-        latency, context, n = self._machine.latency, self._seq.length, 1 + len(self._close)
-        steps = self._job.answer.answer_steps
-        return latency.run_ns(n, context) + sum(latency.run_ns(1, context + n + i) for i in range(steps))

@@ -33,7 +33,7 @@ class EngineSpec:
     max_context: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Seq:
     """A sequence in the engine: its length in tokens, and the engine's own state."""
 
@@ -50,22 +50,50 @@ class Row:
     want: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Keys and values of a sequence outside the engine: [2 · layers, head, position, channel]."""
+
+    length: int
+    cache: FloatArray
+
+
 class Engine(Protocol):
-    """Runs tokens through the model. One thread calls ``run``; ``terminate`` and ``health`` come from any."""
+    """Runs tokens through the model. One thread calls it; ``terminate`` and ``health`` come from any."""
 
     @property
     def spec(self) -> EngineSpec: ...
 
     def open(self) -> Seq:
-        """An empty sequence."""
+        """An empty sequence.
+
+        Raises:
+            EngineError: all rows are in use.
+        """
         ...
 
-    def fork(self, seq: Seq) -> Seq:
-        """Another sequence that begins as this one stands."""
+    def fork(self, seq: Seq, n: int = 1) -> list[Seq]:
+        """``n`` more sequences that begin as this one stands, where possible in rows beside it.
+
+        Raises:
+            EngineError: there are not that many rows left.
+        """
         ...
 
     def truncate(self, seq: Seq, length: int) -> None:
         """Forget everything behind the first ``length`` tokens."""
+        ...
+
+    def snapshot(self, seq: Seq) -> Snapshot:
+        """A copy of the sequence as it stands, outside the engine."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> Seq:
+        """A sequence that stands where the snapshot's stood.
+
+        Raises:
+            EngineError: all rows are in use, or the snapshot is another model's.
+        """
         ...
 
     def close(self, seq: Seq) -> None:
@@ -75,8 +103,22 @@ class Engine(Protocol):
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
         """Append every row's tokens to its sequence; the logits of its last ``want`` tokens, [want, vocab].
 
+        Rows of one token each are run together. The logits are valid until the engine's next run.
+
         Raises:
             StepTerminated: ``terminate(generation)`` came first; the sequences stand as before.
+            EngineError: the backend failed.
+        """
+        ...
+
+    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+        """Up to ``count`` greedy steps: run ``token``, take the likeliest next one, run that, and so on.
+
+        Ends early behind a token of ``ends``, or when it is terminated after a step. The tokens taken; each but the
+        last has been run.
+
+        Raises:
+            StepTerminated: ``terminate(generation)`` came before the first step was done.
             EngineError: the backend failed.
         """
         ...

@@ -7,11 +7,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from anytime.bundle import Bundle
 from anytime.errors import ProfileError, UsageError
-from anytime.runtime.engine import Engine
+from anytime.runtime.engine import Engine, Snapshot
 from anytime.runtime.measure import Progress, measure
 from anytime.runtime.ort import OrtEngine
+from anytime.runtime.prefixes import Prefix
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.clock import MONOTONIC
 from anytime.scheduler.profile import LatencyProfile, ProfileKey, find, read, store
@@ -59,6 +62,15 @@ def open_bundle(bundle: str | os.PathLike[str] | None, threads: int | None = Non
         power_mode=host.power_mode,
     )
     return Loaded(opened, engine, Codec(opened), host, key)
+
+
+def shipped_prefix(bundle: Bundle) -> Prefix | None:
+    """The beginning of a prompt that comes with the bundle, already run."""
+    shipped = bundle.manifest.prefix
+    if shipped is None:
+        return None
+    cache = np.load(bundle.file(shipped.file), allow_pickle=False)
+    return Prefix(shipped.tokens, Snapshot(len(shipped.tokens), cache))
 
 
 def measure_profile(loaded: Loaded, quick: bool, progress: Progress = lambda what, done: None) -> LatencyProfile:

@@ -13,12 +13,15 @@ from anytime.ext.latency import Latency
 from anytime.runtime.engine import Engine, Row, Seq
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S, Clock, utc_stamp
 from anytime.scheduler.fit import fit_relative, tail_quantile
-from anytime.scheduler.profile import DELTA, Cell, Fit, LatencyProfile, ProfileKey
+from anytime.scheduler.profile import DELTA, Branch, Cell, Fit, LatencyProfile, ProfileKey
 from anytime.targets import Host
 
 _TOKENS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 _CONTEXTS = (0, 64, 256, 512, 1024, 2048)
 _SEGMENTS = (8, 32, 128)
+_WIDTHS = (1, 2, 4, 8)
+_BRANCH_CONTEXTS = (64, 512)
+_BRANCH_SHARE = 4  # of the time that runs get
 _WARM_UP_RUNS, _LEAST_REPEATS = 5, 3
 _WAKE_UPS = 400
 _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS = 300_000, 1_500_000
@@ -38,8 +41,9 @@ def measure(
     time_ns = (2 if quick else 25) * NS_PER_S
     runs = _measure_runs(prober, time_ns, progress)
     steps = _measure_steps(prober, time_ns, progress)
+    branches = _measure_branches(prober, time_ns // _BRANCH_SHARE, progress)
     delivery_ns = _measure_delivery(prober, clock, progress)
-    fit = fit_profile(runs, steps)
+    fit = fit_profile(runs, steps, branches)
     return LatencyProfile(
         key=key,
         created=utc_stamp(),
@@ -57,6 +61,7 @@ def measure(
         fit=fit,
         runs=tuple(runs),
         steps=tuple(steps),
+        branches=tuple(branches),
     )
 
 
@@ -66,26 +71,27 @@ class _Prober:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self.engine, self._clock = engine, clock
         self._token = min(100, engine.spec.vocab_size - 1)
-        self._base, self._warm = engine.open(), engine.open()
+        self._base = engine.open()
 
-    def sequence(self, context: int) -> Seq:
-        """A sequence of ``context`` tokens, to be closed by the caller; longer ones grow from the last."""
+    def _based(self, context: int) -> Seq:
+        """The one sequence that all others are forked from, ``context`` tokens long."""
         self.engine.truncate(self._base, min(context, self._base.length))
         if context > self._base.length:
             self.engine.run([Row(self._base, [self._token] * (context - self._base.length))], 0)
-        return self.engine.fork(self._base)
+        return self._base
 
     def _warm_up(self) -> None:
         """A step elsewhere, so that a run is timed as it comes in the loop: behind another."""
-        self.engine.run([Row(self._warm, [self._token])], 0)
-        self.engine.truncate(self._warm, 0)
+        seq = self.engine.open()
+        self.engine.run([Row(seq, [self._token])], 0)
+        self.engine.close(seq)
 
     def time_run(self, tokens: int, context: int) -> int:
         return self.time_runs([tokens], context)[0]
 
     def time_runs(self, sizes: Sequence[int], context: int) -> list[int]:
         """Times of runs of these many tokens, one behind the other, the first behind ``context`` others."""
-        seq, times = self.sequence(context), []
+        (seq,), times = self.engine.fork(self._based(context)), []
         self._warm_up()
         for tokens in sizes:
             start = self._clock.now()
@@ -93,6 +99,41 @@ class _Prober:
             times.append(self._clock.now() - start)
         self.engine.close(seq)
         return times
+
+    def time_branches(self, rows: int, context: int) -> tuple[int, int]:
+        """The time of a fork, where there are ``rows - 1`` of them, and of one step of all rows."""
+        base = self._based(context)
+        start = self._clock.now()
+        forks = self.engine.fork(base, rows - 1) if rows > 1 else []
+        forked_ns = (self._clock.now() - start) // max(1, len(forks))
+        seqs = [base, *forks]
+        self.engine.run([Row(seq, [self._token]) for seq in seqs], 0)
+        start = self._clock.now()
+        self.engine.run([Row(seq, [self._token]) for seq in seqs], 0)
+        step_ns = self._clock.now() - start
+        for seq in forks:
+            self.engine.close(seq)
+        return forked_ns, step_ns
+
+
+def _measure_branches(prober: _Prober, time_ns: int, progress: Progress) -> list[Branch]:
+    """Forks, and steps of several rows at once, in turn until the time is spent."""
+    spec = prober.engine.spec
+    widths = [rows for rows in _WIDTHS if rows <= spec.max_rows]
+    cells = [(rows, c) for c in _BRANCH_CONTEXTS if c + 2 <= spec.max_context for rows in widths]
+    times: dict[tuple[int, int], list[tuple[int, int]]] = {cell: [] for cell in cells}
+    repeats = spent_ns = 0
+    while repeats < _LEAST_REPEATS or spent_ns < time_ns:
+        for rows, context in cells:
+            progress("branches", min(1.0, spent_ns / max(1, time_ns)))
+            times[rows, context].append(prober.time_branches(rows, context))
+            spent_ns += sum(times[rows, context][-1])
+        repeats += 1
+    progress("branches", 1.0)
+    return [
+        Branch(rows, context, tuple(fork for fork, _ in found) if rows > 1 else (), tuple(step for _, step in found))
+        for (rows, context), found in times.items()
+    ]
 
 
 def _measure_runs(prober: _Prober, time_ns: int, progress: Progress) -> list[Cell]:
@@ -152,7 +193,7 @@ def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
     return int(np.clip(np.quantile(lateness, 0.99) + _HANDING_OVER_NS, _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS))
 
 
-def fit_profile(runs: list[Cell], steps: list[Cell]) -> Fit:
+def fit_profile(runs: list[Cell], steps: list[Cell], branches: list[Branch]) -> Fit:
     """Coefficients from medians, margins from what they miss."""
     features = [(c.tokens * (c.context + c.tokens / 2), float(c.tokens), 1.0) for c in runs]
     alpha, beta, gamma = map(float, fit_relative(features, [float(np.median(c.times_ns)) for c in runs]))
@@ -174,7 +215,21 @@ def fit_profile(runs: list[Cell], steps: list[Cell]) -> Fit:
         step_margin=max(1.0, step_margin),
         step_tail=step_tail,
         segments=tuple((n, max(1.0, tail_quantile(ratios, DELTA)[0])) for n, ratios in segments if ratios),
+        widths=tuple(
+            (rows, *_line([branch for branch in branches if branch.rows == rows], "steps_ns"))
+            for rows in sorted({branch.rows for branch in branches})
+        ),
+        fork=_line([branch for branch in branches if branch.forks_ns], "forks_ns"),
     )
+
+
+def _line(branches: list[Branch], field: str) -> tuple[float, float]:
+    """Cost a token of context and constant cost, from medians; nothing where nothing was measured."""
+    if not branches:
+        return 0.0, 0.0
+    medians = [max(1.0, float(np.median(getattr(branch, field)))) for branch in branches]
+    a_token, constant = map(float, fit_relative([(float(branch.context), 1.0) for branch in branches], medians))
+    return a_token, constant
 
 
 def _step_medians(steps: list[Cell], width: int = 32) -> tuple[list[float], list[float]]:

@@ -5,131 +5,157 @@ A run that was terminated does not advance its sequence: whatever it wrote lies 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from anytime.bundle import Bundle, Graph
-from anytime.errors import BundleError, EngineError, StepTerminated
-from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq
-from anytime.runtime.ort_cache import GraphIO, GrowingCache, SharedCache, check_in_place, shared_cache
+import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import onnxruntime
+from anytime.bundle import Bundle, Manifest
+from anytime.errors import EngineError, StepTerminated
+from anytime.ext import ort
+from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
+from anytime.runtime.ort_growing import GrowingCache
+from anytime.runtime.ort_library import graph_for, load_library, open_session
+from anytime.runtime.ort_shared import SharedCache, check_in_place
+from anytime.targets import available_bytes, memory_bytes
 
-_PROVIDER = "CPUExecutionProvider"
+MOST_ROWS = 8
+_CACHE_SHARE = 16  # at most one part in so many of the machine's memory goes into the cache
+_State = Any  # a row of one cache, the tensors of another
 
 
-def _import() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineError(f"onnxruntime cannot be imported ({error}): pip install 'anytime[cpu]'") from error
-    return onnxruntime
+class Cache(Protocol):
+    """Keys and values of all sequences, and the runs that extend them; see ``ort_shared`` and ``ort_growing``."""
+
+    rows: int
+
+    def open(self) -> _State: ...
+    def fork(self, state: _State, length: int, n: int) -> list[_State]: ...
+    def truncate(self, state: _State, length: int) -> None: ...
+    def close(self, state: _State) -> None: ...
+    def read(self, state: _State, length: int) -> FloatArray: ...
+    def write(self, cache: FloatArray) -> _State: ...
+    def run(self, state: _State, tokens: Sequence[int], length: int, want: int, generation: int) -> FloatArray: ...
+    def steps(
+        self, states: Sequence[_State], tokens: Sequence[int], lengths: Sequence[int], generation: int
+    ) -> list[FloatArray]: ...
+    def extend(
+        self, state: _State, token: int, length: int, count: int, ends: npt.NDArray[np.int64], generation: int
+    ) -> list[int]: ...
 
 
 class OrtEngine:
     """One model in one ONNX Runtime session on the CPU."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        self._ort = _import()
         manifest = bundle.manifest
-        graph = _graph_for(bundle, self._ort.__version__)
-        self._io = GraphIO(self._ort, self._open_session(bundle, graph, threads), manifest)
-        self._free: list[SharedCache] = []
-        self._shared = manifest.kv.layout == "shared"
-        if self._shared:
-            check_in_place(self._io)
-        self._lock = threading.Lock()
-        self._running: tuple[int, Any] | None = None
-        self._terminated = -1
+        version = load_library()
+        graph = graph_for(bundle, version)
+        session = open_session(bundle, graph, threads)
+        self._control = ort.Control()
+        self._cache = _cache(session, self._control, manifest)
         self.spec = EngineSpec(
             name="onnxruntime",
-            version=self._ort.__version__,
-            provider=_PROVIDER,
+            version=version,
+            provider="CPUExecutionProvider",
             threads=threads,
             precision=graph.precision,
             vocab_size=manifest.vocab_size,
-            max_rows=1,
+            max_rows=self._cache.rows,
             max_context=manifest.max_context,
         )
 
-    def _open_session(self, bundle: Bundle, graph: Graph, threads: int) -> onnxruntime.InferenceSession:
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # A spinning worker would take the core on which the caller waits for its deadline.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = self._ort.InferenceSession(str(bundle.file(graph.file)), options, providers=[_PROVIDER])
-        except Exception as error:  # onnxruntime raises its own types for every kind of damage
-            raise BundleError(f"ONNX Runtime cannot open {bundle.file(graph.file)}: {error}") from error
-        if session.get_providers() != [_PROVIDER]:
-            raise EngineError(f"asked for {_PROVIDER}, the session runs on {session.get_providers()}")
-        return session
-
     def open(self) -> Seq:
-        return Seq(0, shared_cache(self._io, self._free) if self._shared else GrowingCache(self._io))
+        return Seq(0, self._cache.open())
 
-    def fork(self, seq: Seq) -> Seq:
-        return Seq(seq.length, seq.state.fork(seq.length))
+    def fork(self, seq: Seq, n: int = 1) -> list[Seq]:
+        return [Seq(seq.length, state) for state in self._cache.fork(seq.state, seq.length, n)]
 
     def truncate(self, seq: Seq, length: int) -> None:
         if not 0 <= length <= seq.length:
             raise ValueError(f"cannot truncate a sequence of {seq.length} tokens to {length}")
         if length < seq.length:
-            seq.state.truncate(length)
+            self._cache.truncate(seq.state, length)
             seq.length = length
 
+    def snapshot(self, seq: Seq) -> Snapshot:
+        return Snapshot(seq.length, self._cache.read(seq.state, seq.length))
+
+    def restore(self, snapshot: Snapshot) -> Seq:
+        try:
+            return Seq(snapshot.length, self._cache.write(snapshot.cache))
+        except ValueError as error:
+            raise EngineError(f"the snapshot is another model's: {error}") from error
+
     def close(self, seq: Seq) -> None:
-        seq.state.close()
+        self._cache.close(seq.state)
         seq.state, seq.length = None, 0
 
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
-        if len(rows) != 1:
-            raise ValueError(f"this engine runs one row at a time, got {len(rows)}")
-        row = rows[0]
-        length = row.seq.length + len(row.tokens)
-        if not row.tokens or length > self.spec.max_context:
-            raise ValueError(f"{len(row.tokens)} tokens behind {row.seq.length} do not fit {self.spec.max_context}")
-        options = self._ort.RunOptions()  # one a run: its terminate flag, once set, stays set
-        with self._lock:
-            if generation == self._terminated:
-                raise StepTerminated("the run was terminated before it began")
-            self._running = (generation, options)
+        for row in rows:
+            self._check_room(row.seq, len(row.tokens))
         try:
-            logits = row.seq.state.run(row.tokens, row.seq.length, options)
-        except Exception as error:
-            if options.terminate:
-                raise StepTerminated("the run was terminated") from error
-            raise EngineError(f"ONNX Runtime failed: {error}") from error
-        finally:
-            with self._lock:
-                self._running = None
-        row.seq.length = length
-        return [logits[-row.want :]]
+            logits = self._run(rows, generation)
+        except (ort.Terminated, ort.OrtError) as error:
+            raise _translated(error) from error
+        for row in rows:
+            row.seq.length += len(row.tokens)
+        return logits
+
+    def _run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        if len(rows) > 1 and all(len(row.tokens) == 1 for row in rows):
+            states, lengths = [row.seq.state for row in rows], [row.seq.length for row in rows]
+            return self._cache.steps(states, [row.tokens[0] for row in rows], lengths, generation)
+        runs = ((row.seq.state, row.tokens, row.seq.length, row.want) for row in rows)
+        found = [(self._cache.run(*run, generation)) for run in runs]
+        return found if len(found) == 1 else [logits.copy() for logits in found]
+
+    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+        self._check_room(seq, count)
+        try:
+            stops = np.array(ends, dtype=np.int64)
+            taken = self._cache.extend(seq.state, token, seq.length, count, stops, generation)
+        except (ort.Terminated, ort.OrtError) as error:
+            raise _translated(error) from error
+        seq.length += len(taken)
+        return taken
+
+    def _check_room(self, seq: Seq, tokens: int) -> None:
+        if tokens < 1 or seq.length + tokens > self.spec.max_context:
+            raise ValueError(f"{tokens} tokens behind {seq.length} do not fit {self.spec.max_context}")
 
     def terminate(self, generation: int) -> None:
-        with self._lock:
-            self._terminated = generation
-            if self._running is not None and self._running[0] == generation:
-                self._running[1].terminate = True
+        self._control.terminate(generation)
 
     def health(self) -> Health:
-        return Health.READY if self._running is None else Health.BUSY
+        return Health.BUSY if self._control.running else Health.READY
 
 
-def _graph_for(bundle: Bundle, version: str) -> Graph:
-    """The first variant that this ONNX Runtime can run."""
-    have = _parts(version)
-    for graph in bundle.manifest.graphs:
-        name, _, needs = graph.runtime.partition(">=")
-        if name == "onnxruntime" and have >= _parts(needs):
-            return graph
-    needs = ", ".join(graph.runtime for graph in bundle.manifest.graphs)
-    raise BundleError(f"bundle {bundle.path} needs {needs}; this is onnxruntime {version}: upgrade it")
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, ort.Terminated):
+        return StepTerminated(str(error))
+    return EngineError(f"ONNX Runtime failed: {error}")
 
 
-def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+def _cache(session: ort.Session, control: ort.Control, manifest: Manifest) -> Cache:
+    kv, context = manifest.kv, manifest.max_context
+    if kv.layout == "growing":
+        return GrowingCache(session, control, kv, MOST_ROWS, manifest.vocab_size)
+    check_in_place(session, kv, manifest.vocab_size)
+    row_bytes = 2 * kv.layers * kv.heads * kv.head_dim * context * np.dtype(kv.dtype).itemsize
+    rows = cache_rows(row_bytes, memory_bytes())
+    if rows * row_bytes > (free := available_bytes()):
+        raise EngineError(
+            f"the cache needs {rows * row_bytes / 2**20:,.0f} MiB for {rows} sequences of {context} tokens and "
+            f"{free / 2**20:,.0f} MiB are free: end other programs, or export with a smaller --max-context"
+        )
+    return SharedCache(session, control, kv, rows, context, manifest.vocab_size)
+
+
+def cache_rows(row_bytes: int, memory: int) -> int:
+    """How many sequences a cache holds: 8, or as many as fit a sixteenth of the memory, but at least 2."""
+    rows = MOST_ROWS
+    while rows > 2 and rows * row_bytes > memory // _CACHE_SHARE:
+        rows //= 2
+    return rows

@@ -24,8 +24,9 @@ from anytime.runtime.cursors import Compiled
 from anytime.runtime.decode import Job, Machine
 from anytime.runtime.engine import Engine, Health
 from anytime.runtime.formats import AnswerFormat, Text
-from anytime.runtime.loading import find_profile, open_bundle
+from anytime.runtime.loading import find_profile, open_bundle, shipped_prefix
 from anytime.runtime.pending import Fallback, Pending
+from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import MAX_WAITING, Worker
@@ -63,10 +64,17 @@ class Reasoner:
     """
 
     def __init__(
-        self, engine: Engine, codec: Codec, profile: LatencyProfile, bundle: Bundle, clock: Clock = MONOTONIC
+        self,
+        engine: Engine,
+        codec: Codec,
+        profile: LatencyProfile,
+        bundle: Bundle,
+        clock: Clock = MONOTONIC,
+        speculate: bool = False,
     ) -> None:
         self.bundle, self.profile = bundle, profile
-        self._machine = Machine(engine, codec, profile, profile.latency(), clock)
+        prefixes = Prefixes(engine, shipped_prefix(bundle))
+        self._machine = Machine(engine, codec, profile, profile.latency(), clock, prefixes, speculate)
         self._worker = Worker(self._machine)
         self._formats: dict[AnswerFormat, Compiled] = {}
         # One thread for each request that can be in the queue or the engine, so that no wait waits for another.
@@ -84,18 +92,21 @@ class Reasoner:
         threads: int | None = None,
         profile: str | os.PathLike[str] | None = None,
         estimate: bool = False,
+        speculate: bool = False,
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
         Without a stored profile one is measured first, quickly, which takes some seconds. ``profile`` names a profile
-        file instead; with ``estimate``, one measured under another key will do.
+        file instead; with ``estimate``, one measured under another key will do. ``speculate`` lets a greedy thought
+        guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
+        and stops guessing where they are not.
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
         """
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
-        return cls(loaded.engine, loaded.codec, measured, loaded.bundle)
+        return cls(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
 
     def prepare(self, answer: AnswerFormat) -> None:
         """Compile an answer format now, so that the first request with it does not pay for that.
@@ -114,7 +125,7 @@ class Reasoner:
         self._machine.codec.check(prompt)
         codec, spec = self._machine.codec, self._machine.engine.spec
         steps = self._compiled(answer).answer_steps
-        work = Work(len(codec.encode(prompt)), len(codec.close_ids), steps, spec.max_context)
+        work = Work(len(codec.encode(prompt)), 0, len(codec.close_ids), steps, spec.max_context)
         return floor_ns(work, self.profile) / NS_PER_S
 
     def _compiled(self, answer: AnswerFormat) -> Compiled:

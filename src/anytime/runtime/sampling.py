@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from anytime.errors import UsageError
-from anytime.runtime.cursors import IdArray
 from anytime.runtime.engine import FloatArray
 
 _LEAST_TEMPERATURE = 1e-6  # as good as greedy; a smaller one would overflow
@@ -55,14 +54,3 @@ class Sampler:
         kept = int(np.searchsorted(cumulative, self._sampling.top_p * cumulative[-1])) + 1
         draw = self._rng.random() * cumulative[min(kept, len(order)) - 1]
         return int(order[min(int(np.searchsorted(cumulative, draw, side="right")), kept - 1)])
-
-
-def pick(logits: FloatArray, allowed: IdArray | None) -> tuple[int, float]:
-    """The likeliest allowed token, and its probability among those allowed."""
-    if allowed is None:
-        probabilities = softmax(logits)
-        best = int(probabilities.argmax())
-        return best, float(probabilities[best])
-    probabilities = softmax(logits[allowed])
-    best = int(probabilities.argmax())
-    return int(allowed[best]), float(probabilities[best])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anytime.scheduler.clock import NS_PER_MS
@@ -13,9 +14,13 @@ HANDOVER_NS = NS_PER_MS  # from the caller's thread to the engine's, and tokeniz
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a request asks of the engine, in tokens: prompt, close tag, and the answer's steps after its first."""
+    """What a request asks of the engine, in tokens: prompt, close tag, and the answer's steps after its first.
+
+    ``cached_tokens`` of the prompt need not be run again.
+    """
 
     prompt_tokens: int
+    cached_tokens: int
     close_tokens: int
     answer_steps: int
     max_context: int
@@ -40,11 +45,11 @@ def admit(work: Work, left_ns: int, profile: LatencyProfile) -> Grant | Refusal:
     floor_ns = instant_ns(work, profile)
     if left_ns < floor_ns:
         return Refusal(
-            f"{left_ns / NS_PER_MS:.1f} ms are left and the floor for {work.prompt_tokens} prompt tokens is "
+            f"{left_ns / NS_PER_MS:.1f} ms are left and the floor for {_prompt(work)} is "
             f"{floor_ns / NS_PER_MS:.1f} ms: give more time or a shorter prompt"
         )
     reserve_ns = latency.closing_ns(work.prompt_tokens, work.close_tokens, work.answer_steps)
-    predicted_ns = latency.run_ns(work.prompt_tokens + work.close_tokens, 0)
+    predicted_ns = sum(latency.run_ns(n, context) for n, context in _prefill(work, profile))
     room = work.max_context - work.prompt_tokens - work.close_tokens - work.answer_steps - 1
     spare_ns = left_ns - predicted_ns - reserve_ns
     steps = latency.think_steps(spare_ns, work.prompt_tokens, max(0, room))
@@ -60,14 +65,28 @@ def floor_ns(work: Work, profile: LatencyProfile) -> int:
 def instant_ns(work: Work, profile: LatencyProfile) -> int:
     """An upper bound of prefill with the instant answer."""
     latency = profile.latency()
-    prefill_ns = latency.upper_ns(work.prompt_tokens + work.close_tokens, 0)
+    prefill_ns = sum(latency.upper_ns(n, context) for n, context in _prefill(work, profile))
     answer_ns = work.answer_steps * latency.upper_ns(1, work.prompt_tokens + work.close_tokens + work.answer_steps)
     return prefill_ns + answer_ns
 
 
+def _prefill(work: Work, profile: LatencyProfile) -> Iterator[tuple[int, int]]:
+    """The runs of the prompt with the close tag behind it: tokens, and what they stand behind."""
+    context = work.cached_tokens
+    tokens = work.prompt_tokens + work.close_tokens - context
+    for size in profile.chunks(tokens, 1 + work.close_tokens):
+        yield size, context
+        context += size
+
+
+def _prompt(work: Work) -> str:
+    cached = f" ({work.cached_tokens} of them cached)" if work.cached_tokens else ""
+    return f"{work.prompt_tokens} prompt tokens{cached}"
+
+
 def token_caps(profile: LatencyProfile, prompt_tokens: int, close_tokens: int) -> dict[int, int | None]:
     """For each of ``BUDGETS_MS``, the thought tokens that fit behind such a prompt; None below the floor."""
-    work = Work(prompt_tokens, close_tokens, 0, profile.key.max_context)
+    work = Work(prompt_tokens, 0, close_tokens, 0, profile.key.max_context)
     caps: dict[int, int | None] = {}
     for budget_ms in BUDGETS_MS:
         outcome = admit(work, budget_ms * NS_PER_MS - profile.delivery_ns, profile)

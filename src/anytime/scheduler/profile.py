@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -12,7 +13,9 @@ import msgspec
 from anytime.errors import ProfileError
 from anytime.ext.latency import Latency
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_LEAST_CHUNK, _MOST_CHUNK = 16, 512
+_CHUNK_SHARE = 10  # one part in so many of a chunk's time may be the constant cost of a run
 DELTA = 0.01  # how often a planned segment may overrun; the caller is on time regardless
 
 
@@ -39,6 +42,8 @@ class Fit(msgspec.Struct, frozen=True):
     """Coefficients (ns, tokens) and margins; see ``anytime.ext.latency`` and ``anytime.scheduler.fit``.
 
     ``segments`` are upper bounds of measured over predicted time for runs of consecutive decode steps, by length.
+    ``widths`` are p and q of a step of so many rows at once; ``fork`` is what a copy costs for each token of context,
+    and the constant cost of one.
     """
 
     alpha: float
@@ -51,6 +56,8 @@ class Fit(msgspec.Struct, frozen=True):
     step_margin: float
     step_tail: str
     segments: tuple[tuple[int, float], ...]
+    widths: tuple[tuple[int, float, float], ...]
+    fork: tuple[float, float]
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -59,6 +66,15 @@ class Cell(msgspec.Struct, frozen=True):
     tokens: int
     context: int
     times_ns: tuple[int, ...]
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """Times of forking a sequence of ``context`` tokens, and of a step of ``rows`` such sequences at once, ns."""
+
+    rows: int
+    context: int
+    forks_ns: tuple[int, ...]
+    steps_ns: tuple[int, ...]
 
 
 class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +90,44 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     fit: Fit
     runs: tuple[Cell, ...]
     steps: tuple[Cell, ...]
+    branches: tuple[Branch, ...]
 
     def latency(self) -> Latency:
         f = self.fit
         return Latency(f.alpha, f.beta, f.gamma, f.p, f.q, f.run_margin, f.step_margin)
+
+    def rows_ns(self, rows: int, context: int) -> int:
+        """Predicted time of one step of several rows at once; of the next larger number measured."""
+        for width, p, q in self.fit.widths:
+            if rows <= width:
+                return math.ceil(p * context + q)
+        raise ValueError(f"{rows} rows in one step were not measured, at most {self.fit.widths[-1][0]}")
+
+    def fork_ns(self, context: int) -> int:
+        """Predicted time of one more sequence that begins as one of ``context`` tokens stands."""
+        a_token, constant = self.fit.fork
+        return math.ceil(a_token * context + constant)
+
+    @property
+    def chunk(self) -> int:
+        """Tokens of a prefill chunk: the fewest for which the constant cost of a run is a small share."""
+        chunk = _LEAST_CHUNK
+        while chunk < _MOST_CHUNK and self.fit.gamma * (_CHUNK_SHARE - 1) > self.fit.beta * chunk:
+            chunk *= 2
+        return chunk
+
+    def chunks(self, tokens: int, last: int) -> list[int]:
+        """Sizes of the runs of a prefill, none over ``chunk`` but for the last one, which has at least ``last``."""
+        sizes = []
+        while tokens > max(self.chunk, last):
+            sizes.append(min(self.chunk, tokens - last))
+            tokens -= sizes[-1]
+        return [*sizes, tokens]
+
+    @property
+    def longest_run_ns(self) -> int:
+        """Upper bound of any one run of the engine: a chunk behind all the context there can be."""
+        return self.latency().upper_ns(self.chunk, self.key.max_context - self.chunk)
 
     def segment_margin(self, steps: int) -> float:
         """Upper bound of measured over predicted time for a thought of ``steps`` steps."""

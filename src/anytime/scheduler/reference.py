@@ -44,6 +44,25 @@ def think_steps(latency: Latency, budget_ns: int, context: int, limit: int) -> i
     return steps
 
 
+def likely_closing_cost(latency: Latency, context: int, close_tokens: int, answer_steps: int) -> float:
+    """A tenth more than closing is predicted to take, at most its upper bound, ns."""
+    cost = run_cost(latency, close_tokens + 1, context)
+    for i in range(answer_steps):
+        cost += run_cost(latency, 1, context + close_tokens + 1 + i)
+    return min(1.1 * cost, closing_cost(latency, context, close_tokens, answer_steps))
+
+
+def sure_steps(latency: Latency, left_ns: int, context: int, close_tokens: int, answer_steps: int, limit: int) -> int:
+    """Take steps one after the other while their upper bounds and the closing behind them fit."""
+    spent, steps = 0.0, 0
+    while steps < limit:
+        spent += upper_cost(latency, 1, context + steps)
+        if spent + closing_cost(latency, context + steps + 1, close_tokens, answer_steps) > left_ns:
+            break
+        steps += 1
+    return steps
+
+
 def next_action(
     latency: Latency,
     left_ns: int,

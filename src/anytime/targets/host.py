@@ -31,11 +31,25 @@ def detect() -> Host:
         processor=_processor(),
         architecture=platform.machine(),
         cores=len(os.sched_getaffinity(0)),
-        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        memory_gib=round(memory_bytes() / 2**30, 1),
         power_mode=_read("/var/lib/nvpmodel/status") or "unknown",
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
         load=os.getloadavg()[0],
     )
+
+
+def memory_bytes() -> int:
+    """All memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_bytes() -> int:
+    """Memory that can be taken without swapping, as the kernel estimates it."""
+    for line in _read("/proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return memory_bytes()
 
 
 def _processor() -> str:

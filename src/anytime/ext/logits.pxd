@@ -1,0 +1,1 @@
+cdef long argmax(const float *logits, long vocab) noexcept nogil
