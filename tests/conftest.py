@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,6 @@ MS = 1_000_000
 SPECIAL = ["<pad>", "<end>", "<think>", "</think>"]
 WORDS = [*SPECIAL, "\n", *"0123456789", *"abcdefghijklmnopqrstuvwxyz", "left", "right", "?"]
 ID = {word: i for i, word in enumerate(WORDS)}
-TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
 def tokenizer_json() -> str:
@@ -72,7 +70,7 @@ def manifest(**changes: object) -> Manifest:
         "max_context": 256,
         "graphs": (Graph("model.onnx", "fp32", 18, "onnxruntime>=1.23", 0.0),),
         "kv": KvLayout(1, 1, 8, "float32", "growing"),
-        "chat": Chat(TEMPLATE, hashlib.sha256(TEMPLATE.encode()).hexdigest(), "<think>", "</think>", (1,), {}),
+        "chat": Chat("", "", "", "<think>", "</think>", (1,)),
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -11,12 +11,12 @@ from anytime.errors import PromptError
 from anytime.runtime.formats import Choices, Text
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.profile import LatencyProfile
-from tests.conftest import ID, LONG, MS, TEMPLATE, thinker, turns_at, write_bundle
+from tests.conftest import ID, LONG, MS, thinker, turns_at, write_bundle
 from tests.doubles import decode_alone
 
 
 def tagged(path: Path, think: str, close: str) -> Codec:
-    chat = Chat(TEMPLATE, "", think, close, (1,), {})
+    chat = Chat("", "", "", think, close, (1,))
     return Codec(write_bundle(path, chat=chat))
 
 

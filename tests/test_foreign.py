@@ -123,7 +123,8 @@ def test_manifest_comes_from_the_checkpoint(bundle: Path) -> None:
     manifest = Bundle.load(bundle).manifest
     assert manifest.architecture == "LlamaForCausalLM"
     assert (manifest.kv.layers, manifest.kv.heads, manifest.kv.head_dim) == (2, 2, 16)
-    assert (manifest.chat.think, manifest.chat.close) == ("[THINK]", "[/THINK]\n")
+    assert (manifest.chat.before, manifest.chat.after) == ("<s>[INST] ", " [/INST][THINK]")
+    assert manifest.chat.close == "[/THINK]\n"
     assert manifest.chat.stop_ids == (2,)
 
 

@@ -23,15 +23,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     return Codec(write_bundle(tmp_path_factory.mktemp("prompt") / "tiny"))
 
 
-def with_template(path: Path, template: str, **fields: Any) -> Bundle:
-    chat = {"think": "<think>", "close": "</think>", "stop_ids": (1,), "special_tokens": {}, **fields}
-    return write_bundle(path, chat=Chat(template=template, template_sha256="", **chat))
-
-
 def test_a_prompt_is_the_question_in_its_frame(tmp_path: Path) -> None:
-    """The template stands around the question, and the tag that begins the thought behind it."""
-    template = "{{ start }}{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}x{% endif %}"
-    codec = Codec(with_template(tmp_path / "b", template, special_tokens={"start": "<pad>"}))
+    """The frame's text stands around the question, special tokens and all."""
+    chat = Chat("", "", before="<pad>", after="x<think>", close="</think>", stop_ids=(1,))
+    codec = Codec(write_bundle(tmp_path / "b", chat=chat))
     assert codec.encode("ab") == [ID["<pad>"], ID["a"], ID["b"], ID["x"], ID["<think>"]]
 
 
@@ -106,40 +101,6 @@ def test_any_text_is_encoded_or_refused(shared: Codec, prompt: str) -> None:
 def test_decoding_leaves_special_tokens_out(codec: Codec) -> None:
     """A thought or an answer reads as text."""
     assert codec.decode([ID["<think>"], ID["a"], ID["left"], ID["<end>"]]) == "aleft"
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "hello",
-        "{{ messages[0].content }}{{ messages[0].content }}",
-        "{{ messages[0].content[2:] }}",
-        "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}",
-    ],
-)
-def test_a_template_that_hides_or_repeats_the_question_is_refused(tmp_path: Path, template: str) -> None:
-    """The question must stand in the prompt exactly once."""
-    with pytest.raises(BundleError, match="does not show the question exactly once"):
-        Codec(with_template(tmp_path / "b", template))
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ ''.__class__.__mro__ }}{{ messages[0].content }}",
-        "{{ messages.append(1) }}{{ messages[0].content }}",
-        "{{ cycler.__init__.__globals__.os.getcwd() }}{{ messages[0].content }}",
-        "{% for i in range(10**9) %}x{% endfor %}{{ messages[0].content }}",
-        "{{ 1 / 0 }}{{ messages[0].content }}",
-        "{{ messages[0].content + 1 }}",
-        "{% for m in messages %}",
-        "{{ raise_exception('only with tools') }}",
-    ],
-)
-def test_a_template_that_misbehaves_is_refused(tmp_path: Path, template: str) -> None:
-    """A template runs in a sandbox, and whatever goes wrong in it is a fault of the bundle."""
-    with pytest.raises(BundleError, match="cannot be rendered"):
-        Codec(with_template(tmp_path / "b", template))
 
 
 def test_a_damaged_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -57,16 +57,18 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a question becomes a prompt, a thought begins and ends, and an answer stops.
 
-    ``close`` is the whole text that ends a thought by force, up to the first token of the answer; the tag in it
-    (``close`` without surrounding white space) is what the model itself writes when it is done.
+    ``before`` and ``after`` are the chat template's text around a question, rendered when the bundle was made; ``after``
+    ends with the tag that begins the thought. ``close`` is the whole text that ends a thought by force, up to the first
+    token of the answer; the tag in it (``close`` without surrounding white space) is what the model itself writes when
+    it is done. The template itself is kept for the record only.
     """
 
     template: str
     template_sha256: str
-    think: str
+    before: str
+    after: str
     close: str
     stop_ids: tuple[int, ...]
-    special_tokens: dict[str, str]
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

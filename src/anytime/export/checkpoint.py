@@ -14,6 +14,7 @@ from anytime.bundle import TOKENIZER, Chat
 from anytime.errors import ExportError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_MARK = "\ue000anytime\ue001"  # private-use characters, where the question will stand
 _PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
 
 
@@ -103,20 +104,35 @@ def chat_of(source: Checkpoint, think: str, close: str) -> Chat:
     stop_ids = {tokenizer.eos_token_id, *_generation_stops(source)} - {None}
     if not stop_ids:
         raise ExportError(f"{source.path} names no end-of-text token: set eos_token in the tokenizer")
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "?"}], chat_template=template, tokenize=False, add_generation_prompt=True
-    )
-    opened = prompt.rstrip().endswith(think.strip())
+    before, after = frame(tokenizer, template)
+    opened = after.rstrip().endswith(think.strip())
     return Chat(
         template=template,
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
-        think="" if opened else think,
+        before=before,
+        after=after if opened else after + think,
         close=close,
         stop_ids=tuple(sorted(stop_ids)),
-        special_tokens={
-            name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
-        },
     )
+
+
+def frame(tokenizer: Any, template: str) -> tuple[str, str]:
+    """The template's text before and after the question.
+
+    Raises:
+        ExportError: it cannot be rendered, or does not show the question exactly once.
+    """
+    messages = [{"role": "user", "content": _MARK}]
+    try:
+        text = tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # a template is foreign code: it may divide by zero as well as be malformed
+        raise ExportError(f"the chat template cannot be rendered ({error}): mend it in the tokenizer") from error
+    before, mark, after = text.partition(_MARK)
+    if not mark or _MARK in after:
+        raise ExportError("the chat template does not show the question exactly once: mend it in the tokenizer")
+    return before, after
 
 
 def prefix_ids(source: Checkpoint, text: str) -> list[int]:

@@ -1,25 +1,20 @@
-"""Between text and tokens: the chat template, the think tags, and a prompt that cannot smuggle in special tokens."""
+"""Between text and tokens: the chat's frame, the think tags, and a prompt that cannot smuggle in special tokens."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from anytime.bundle import TOKENIZER, Bundle
 from anytime.errors import BundleError, PromptError
 
-_MARK = "\ue000anytime\ue001"  # private-use characters, where the question will stand
-
 
 class Codec:
     """Encodes questions and decodes thoughts for one bundle.
 
-    The template's text around the question is rendered and encoded once; the question itself is encoded by a copy of
-    the tokenizer that knows no added tokens, so that ``<think>`` typed by a user is just text.
+    The template's text around the question is encoded once; the question itself is encoded by a copy of the tokenizer
+    that knows no added tokens, so that ``<think>`` typed by a user is just text.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -28,8 +23,7 @@ class Codec:
         self._tokenizer = _open(raw, bundle)
         self._plain = _open(_without_added_tokens(raw), bundle)
         self._special_ids = frozenset(self._tokenizer.get_added_tokens_decoder())
-        before, after = _frame(chat.template, chat.special_tokens, bundle)
-        self._before, self._after = self._ids(before), self._ids(after + chat.think)
+        self._before, self._after = self._ids(chat.before), self._ids(chat.after)
         self.close_ids = self._ids(chat.close)
         self.close_tag_ids = self._ids(chat.close.strip())
         self.stop_ids = frozenset(chat.stop_ids)
@@ -105,26 +99,3 @@ def _without_added_tokens(raw: str) -> str:
     model["added_tokens"] = []
     model["post_processor"] = None
     return json.dumps(model)
-
-
-def _frame(template: str, special_tokens: dict[str, str], bundle: Bundle) -> tuple[str, str]:
-    """The template's text before and after the question."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = _refuse
-    messages: list[dict[str, Any]] = [{"role": "user", "content": _MARK}]
-    try:
-        text = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **special_tokens)
-    except Exception as error:  # a template is foreign code: it may divide by zero as well as be malformed
-        raise BundleError(
-            f"the chat template of {bundle.path} cannot be rendered ({error}); export it again"
-        ) from error
-    before, mark, after = text.partition(_MARK)
-    if not mark or _MARK in after:
-        raise BundleError(f"the chat template of {bundle.path} does not show the question exactly once; mend it")
-    return before, after
-
-
-def _refuse(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

@@ -6,7 +6,6 @@ Two threads: the caller's, which waits no longer than its deadline whatever the 
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
@@ -216,6 +215,8 @@ class Reasoner:
     async def stream_async(self, prompt: str, **request: Unpack[Request]) -> AsyncIterator[Answer]:
         """``stream`` for asyncio."""
         pending = self.submit(prompt, **request)
+        import asyncio  # takes as long to import as everything else here
+
         loop = asyncio.get_running_loop()
         try:
             while not pending.job.done.is_set() and await loop.run_in_executor(self._waiters, pending.wait_for_news):
