@@ -15,60 +15,18 @@ from anytime.cli.main import app
 from anytime.errors import ExportError
 from anytime.runtime.engine import Row
 from anytime.runtime.loading import open_bundle
+from tests.checkpoints import save_checkpoint
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's tracer and Optimum warn about themselves
 
-TEMPLATE = "{{ bos_token }}{% for m in messages %}[INST] {{ m.content | trim }} [/INST]{% endfor %}"
-
-
-def save_tokenizer(path: Path) -> int:
-    """A Llama-2-like tokenizer (BPE over ``▁`` with byte fallback); its size."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
-
-    specials, fallback = ["<unk>", "<s>", "</s>"], [f"<0x{byte:02X}>" for byte in range(256)]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    words = ["stop go left right yes no the robot sees a wall and thinks [THINK] [/THINK] \n 0 1 2 3 4 5"] * 50
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*specials, *fallback], show_progress=False)
-    tokenizer.train_from_iterator(words, trainer)
-    trained = json.loads(tokenizer.to_str())
-    trained["added_tokens"] = [token for token in trained["added_tokens"] if token["content"] in specials]
-    fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(trained)),
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        chat_template=TEMPLATE,
-    )
-    fast.save_pretrained(path)
-    return len(fast)
-
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised Llama."""
-    path = tmp_path_factory.mktemp("llama")
-    size = save_tokenizer(path)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=size,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(path)
-    return path
+    return save_checkpoint("llama", tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +80,7 @@ def test_manifest_comes_from_the_checkpoint(bundle: Path) -> None:
     """Shape, tags and stop tokens in the manifest are the checkpoint's, not the reference's."""
     manifest = Bundle.load(bundle).manifest
     assert manifest.architecture == "LlamaForCausalLM"
-    assert (manifest.kv.layers, manifest.kv.heads, manifest.kv.head_dim) == (2, 2, 16)
+    assert (manifest.kv.layers, manifest.kv.heads, manifest.kv.head_dim) == (4, 2, 16)
     assert (manifest.chat.before, manifest.chat.after) == ("<s>[INST] ", " [/INST][THINK]")
     assert manifest.chat.close == "[/THINK]\n"
     assert manifest.chat.stop_ids == (2,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -39,18 +40,22 @@ def export(
 ) -> None:
     """Export CHECKPOINT through Optimum to ONNX, hold it to the original, and write a bundle, whole or not at all."""
     from anytime.export import export_checkpoint
+    from anytime.runtime.shipping import ship_prefix
 
-    with err.status("exporting") as status:
+    begin = prefix.read_text(encoding="utf-8") if prefix is not None else None
+    with err.status("exporting") as status, tempfile.TemporaryDirectory() as scratch:
         bundle = export_checkpoint(
             checkpoint,
-            out_dir,
+            out_dir if begin is None else Path(scratch) / "bundle",
             precision=precision.value,
             max_context=max_context,
-            prefix=prefix.read_text(encoding="utf-8") if prefix is not None else "",
             think=_unescape(think),
             close=_unescape(close),
             progress=status.update,
         )
+        if begin is not None:
+            status.update("running the prefix")
+            bundle = ship_prefix(bundle, begin, out_dir)
     manifest = bundle.manifest
     size = sum(file.size for file in manifest.files.values())
     out.print(f"{out_dir}: {manifest.architecture}, {manifest.parameters:,} parameters, {size / 1e6:,.1f} MB")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -133,26 +132,6 @@ def frame(tokenizer: Any, template: str) -> tuple[str, str]:
     if not mark or _MARK in after:
         raise ExportError("the chat template does not show the question exactly once: mend it in the tokenizer")
     return before, after
-
-
-def prefix_ids(source: Checkpoint, text: str) -> list[int]:
-    """The tokens of every prompt that begins with ``text``: the template's, then the text's but for the last few.
-
-    The last tokens of a text may be others where more follows, so one that could join is left out.
-    """
-    tokenizer = source.tokenizer
-    template = tokenizer.chat_template or _PLAIN_TEMPLATE
-    rendered = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": text + more}], chat_template=template, add_generation_prompt=True
-        )
-        for more in ("", "a", " b", "\n1")
-    ]
-    same = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rendered, strict=False))
-    ids = [tokens[0] for tokens in same]
-    if not text.strip() or not ids:
-        raise ExportError(f"no prompt of this model begins with {text!r}: give the text that all prompts begin with")
-    return ids
 
 
 def _generation_stops(source: Checkpoint) -> list[int]:

@@ -20,15 +20,13 @@ from anytime.bundle import (
     Manifest,
     Precision,
     SamplingDefaults,
-    ShippedPrefix,
     seal,
     staging,
 )
 from anytime.errors import ExportError
-from anytime.export.checkpoint import Checkpoint, chat_of, load_model, open_checkpoint, prefix_ids
+from anytime.export.checkpoint import Checkpoint, chat_of, load_model, open_checkpoint
 
 GRAPH = "model.onnx"
-PREFIX = "prefix.npy"
 MOST_CONTEXT = 4096  # taken unless asked for more, since a cache is paid for in full
 _RUNTIME = "onnxruntime>=1.23"
 _LEAST_CONTEXT = 64
@@ -46,7 +44,6 @@ def export_checkpoint(
     max_context: int | None = None,
     think: str = "<think>",
     close: str = "</think>",
-    prefix: str = "",
     progress: Progress = lambda step: None,
 ) -> Bundle:
     """Export a decoder-only checkpoint directory to a bundle at ``out``.
@@ -58,7 +55,6 @@ def export_checkpoint(
         max_context: tokens that a sequence can have; by default the model's own, at most 4,096.
         think, close: the model's tags around a thought, with any white space it puts around them; the opening one is
             left out where the chat template already writes it.
-        prefix: the text that prompts begin with (instructions, examples): the bundle then holds it prefilled.
         progress: told what is being done.
 
     Raises:
@@ -75,13 +71,17 @@ def export_checkpoint(
         layout, difference = _write_graph(source, scratch / GRAPH, precision, context, progress)
         progress("writing the bundle")
         shutil.copyfile(source.path / TOKENIZER, scratch / TOKENIZER)
-        shipped = _ship_prefix(source, prefix, scratch, context) if prefix else None
-        seal(scratch, _manifest(source, chat, context, precision, layout, difference, shipped))
+        seal(scratch, _manifest(source, chat, context, precision, layout, difference))
     return Bundle.load(out)
 
 
 def _context(source: Checkpoint, asked: int | None) -> int:
-    own = int(source.config.max_position_embeddings)
+    own = getattr(source.config, "max_position_embeddings", None)
+    if own is None:
+        raise ExportError(
+            f"{source.path} holds a {source.config.architectures[0]}, which has no context of a fixed length: "
+            "only decoders with attention can be exported"
+        )
     if asked is None:
         return min(own, MOST_CONTEXT)
     if not _LEAST_CONTEXT <= asked <= own:
@@ -137,19 +137,6 @@ def _exact_graph(exported: Path, file: Path, model: Any, context: int) -> tuple[
     return "growing", difference
 
 
-def _ship_prefix(source: Checkpoint, text: str, directory: Path, context: int) -> ShippedPrefix:
-    """Run the beginning of all prompts and keep its keys and values."""
-    import numpy as np
-
-    from anytime.export.verify import prefill
-
-    ids = prefix_ids(source, text)
-    if len(ids) >= context:
-        raise ExportError(f"the prefix has {len(ids)} tokens, too many for a context of {context}: shorten it")
-    np.save(directory / PREFIX, prefill(directory / GRAPH, ids, context))
-    return ShippedPrefix(tuple(ids), PREFIX)
-
-
 def _manifest(
     source: Checkpoint,
     chat: Chat,
@@ -157,7 +144,6 @@ def _manifest(
     precision: Precision,
     layout: Layout,
     difference: float,
-    prefix: ShippedPrefix | None,
 ) -> Manifest:
     from anytime.export.graph import OPSET
 
@@ -180,5 +166,4 @@ def _manifest(
         ),
         chat=chat,
         sampling=SamplingDefaults(),
-        prefix=prefix,
     )

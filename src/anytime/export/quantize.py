@@ -65,6 +65,7 @@ def _in_blocks(model: ir.Model, bits: int) -> ir.Model:
     with _own_logging():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    ir.external_data.load_to_model(model)  # the quantizer does not know where files lie
     proto: Any = ir.to_proto(model)
     quantizer = MatMulNBitsQuantizer(
         proto, bits=bits, block_size=_BLOCK, is_symmetric=True, accuracy_level=_INT8_ACTIVATIONS

@@ -32,15 +32,6 @@ def verify(model: Any, graph: Path, max_context: int) -> float:
     return float(np.abs(np.concatenate(parts, axis=1) - expected).max() / np.abs(expected).max())
 
 
-def prefill(graph: Path, ids: list[int], max_context: int) -> Any:
-    """Keys and values of these tokens, [2 · layers, head, position, channel]."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    _, past = _run(session, np.array([ids]), 0, _empty_past(session, max_context))
-    return np.stack([part[0, :, : len(ids)] for part in past.values()])
-
-
 def _prefill_tokens(config: Any, max_context: int) -> int:
     """Tokens enough to leave a window behind, where layers have one."""
     beyond = (getattr(config, "sliding_window", None) or 0) + _BEYOND_WINDOW
