@@ -168,6 +168,8 @@ def thinker(thought: str, answers: Callable[[int], str]) -> Script:
     ids = [ID[c] for c in thought]
 
     def script(tokens: tuple[int, ...]) -> int:
+        if ID["<think>"] not in tokens:  # a chunk of the prompt, whose logits nobody looks at
+            return ID["<pad>"]
         start = tokens.index(ID["<think>"]) + 1
         if ID["</think>"] in tokens[start:]:
             end = tokens.index(ID["</think>"], start)

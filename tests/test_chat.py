@@ -16,12 +16,16 @@ transformers = pytest.importorskip("transformers")
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer_json()), bos_token="<pad>")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(tokenizer_json()), bos_token="<pad>"
+    )
 
 
 def test_the_frame_is_what_stands_around_the_question(tokenizer: Any) -> None:
     """Special tokens by name, and the prompt for the answer, are the template's to write."""
-    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}x{% endif %}"
+    template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}x{% endif %}"
+    )
     assert frame(tokenizer, template) == ("<pad>", "x")
 
 

@@ -152,7 +152,7 @@ def test_an_unsupported_architecture_is_named(tmp_path: Path) -> None:
     save_tokenizer(bert)
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     transformers.BertForMaskedLM(transformers.BertConfig(**small)).save_pretrained(bert)
-    with pytest.raises(ExportError, match="BertForMaskedLM.*not a decoder-only language model"):
+    with pytest.raises(ExportError, match=r"BertForMaskedLM.*not a decoder-only language model"):
         export(bert, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bert", "mamba"]
 

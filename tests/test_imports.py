@@ -116,3 +116,13 @@ def test_the_five_rooms_stand_at_the_top_level(name: str) -> None:
     assert not link.readlink().is_absolute()
     assert link.resolve() == PACKAGE / name
     assert (link / "__init__.py").is_file()
+
+
+def test_public_names_are_loaded_when_asked_for() -> None:
+    """Each is what its module defines and is listed; another name is an AttributeError."""
+    import anytime
+
+    assert all(getattr(anytime, name).__name__ == name for name in anytime.__all__)
+    assert set(anytime.__all__) <= set(dir(anytime))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        anytime.nothing  # noqa: B018

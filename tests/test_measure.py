@@ -24,7 +24,7 @@ def measured(latency: Latency, host: Host = QUIET, slow_every: int = 0) -> Laten
         max_context=1024,
         slowdown=lambda run: 3.0 if slow_every and run % slow_every == 0 else 1.0,
     )
-    return measure(engine, make_profile(latency).key, host, clock, quick=True)
+    return measure(engine, make_profile(latency, spec=engine.spec).key, host, clock, quick=True)
 
 
 def test_measuring_recovers_the_costs() -> None:
@@ -60,3 +60,28 @@ def test_warnings_name_their_cure() -> None:
     warnings = " ".join(measured(Latency(0.0, 20_000.0, 500_000.0, 0.0, NS_PER_MS), host).warnings)
     for cure in ("cpupower frequency-set", "end other programs", "a second one"):
         assert cure in warnings
+
+
+def test_rows_and_forks_are_in_the_profile() -> None:
+    """The cost of one step of 1, 2, 4 and 8 rows is measured at two contexts, and so is a fork."""
+    true = Latency(40.0, 18_000.0, 600_000.0, 400.0, 300_000.0)
+    profile = measured(true)
+    assert [rows for rows, _, _ in profile.fit.widths] == [1, 2, 4, 8]
+    assert {(branch.rows, branch.context) for branch in profile.branches} == {
+        (rows, context) for rows in (1, 2, 4, 8) for context in (64, 512)
+    }
+    for rows in (1, 3, 8):  # the scripted engine runs rows side by side for the price of one
+        assert profile.rows_ns(rows, 300) == pytest.approx(true.run_ns(1, 300), rel=0.03)
+    assert profile.fork_ns(100) >= 0
+
+
+def test_chunks_keep_the_longest_run_in_bounds() -> None:
+    """No run of a prefill takes longer than the profile states, wherever in the context it is."""
+    profile = measured(Latency(40.0, 18_000.0, 600_000.0, 400.0, 300_000.0))
+    latency = profile.latency()
+    for tokens in (1, 15, 16, 17, 300, 1000):
+        context = 0
+        for size in profile.chunks(tokens, 2):
+            assert latency.upper_ns(size, context) <= profile.longest_run_ns
+            context += size
+        assert context == tokens

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from anytime.errors import ProfileError
 from anytime.ext.latency import Latency
@@ -156,3 +158,29 @@ def test_the_path_names_the_bundle(home: Path, profile: LatencyProfile) -> None:
     mine, other = profile_path(profile.key), profile_path(other_key(profile).key)
     assert mine.parent == other.parent == home / "anytime" / profile.key.bundle[:16]
     assert mine != other
+
+
+@given(st.floats(0, 1e8), st.floats(1, 1e7), st.integers(1, 3000), st.integers(1, 9))
+def test_chunks_are_all_of_the_prompt(gamma: float, beta: float, tokens: int, last: int) -> None:
+    """Chunks add up, none but the last is longer than the chunk, and the last has what is wanted of it."""
+    profile = make_profile(Latency(1.0, beta, gamma, 1.0, 1.0))
+    assume(tokens >= last)
+    sizes = profile.chunks(tokens, last)
+    assert sum(sizes) == tokens
+    assert all(0 < size <= profile.chunk for size in sizes[:-1])
+    assert last <= sizes[-1] <= max(profile.chunk, last)
+    assert profile.chunk in (16, 32, 64, 128, 256, 512)
+
+
+def test_a_chunk_is_long_enough_to_pay_for_its_run() -> None:
+    """The constant cost of a run is at most a tenth of a chunk, where 512 tokens are enough for that."""
+    for gamma, chunk in ((0.0, 16), (20_000.0 * 16 / 9, 16), (20_000.0 * 17 / 9, 32), (1e12, 512)):
+        assert make_profile(Latency(0.0, 20_000.0, gamma, 0.0, 1.0)).chunk == chunk
+
+
+def test_more_rows_than_measured_are_refused() -> None:
+    """A width between two measured ones costs what the next larger one does; beyond, nothing is made up."""
+    profile = make_profile(Latency(0.0, 20_000.0, 1.0, 0.0, 1000.0))
+    assert (profile.rows_ns(1, 50), profile.rows_ns(2, 50)) == (1000, 1500)
+    with pytest.raises(ValueError, match="3 rows in one step were not measured, at most 2"):
+        profile.rows_ns(3, 50)

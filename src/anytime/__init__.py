@@ -1,8 +1,13 @@
 """anytime: ask a small reasoning language model a question and get the best answer found by the deadline.
 
-Importing this package loads no torch, no TensorRT, no ROS and no command line.
+Importing this package loads no torch, no TensorRT, no ROS and no command line; what it offers is loaded when it is
+first asked for, so that a host program which only imports it starts as fast as without.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import anytime.ext.latency  # compiled: a broken installation shows at once  # noqa: F401
 from anytime.errors import (
     AnswerFormatError,
     AnytimeError,
@@ -15,12 +20,14 @@ from anytime.errors import (
     QuestionFileError,
     UsageError,
 )
-from anytime.runtime.answer import Answer, Tokens
-from anytime.runtime.engine import Health
-from anytime.runtime.formats import Choices, JsonSchema, Regex, Text
-from anytime.runtime.pending import Pending
-from anytime.runtime.reasoner import Reasoner
-from anytime.runtime.sampling import Sampling
+
+if TYPE_CHECKING:
+    from anytime.runtime.answer import Answer, Tokens
+    from anytime.runtime.engine import Health
+    from anytime.runtime.formats import Choices, JsonSchema, Regex, Text
+    from anytime.runtime.pending import Pending
+    from anytime.runtime.reasoner import Reasoner
+    from anytime.runtime.sampling import Sampling
 
 __all__ = [
     "Answer",
@@ -45,3 +52,28 @@ __all__ = [
     "UsageError",
 ]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "answer",
+    "Choices": "formats",
+    "Health": "engine",
+    "JsonSchema": "formats",
+    "Pending": "pending",
+    "Reasoner": "reasoner",
+    "Regex": "formats",
+    "Sampling": "sampling",
+    "Text": "formats",
+    "Tokens": "answer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'anytime' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"anytime.runtime.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

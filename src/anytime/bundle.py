@@ -57,10 +57,10 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a question becomes a prompt, a thought begins and ends, and an answer stops.
 
-    ``before`` and ``after`` are the chat template's text around a question, rendered when the bundle was made; ``after``
-    ends with the tag that begins the thought. ``close`` is the whole text that ends a thought by force, up to the first
-    token of the answer; the tag in it (``close`` without surrounding white space) is what the model itself writes when
-    it is done. The template itself is kept for the record only.
+    ``before`` and ``after`` are the chat template's text around a question, rendered when the bundle was made;
+    ``after`` ends with the tag that begins the thought. ``close`` is the whole text that ends a thought by force, up to
+    the first token of the answer; the tag in it (``close`` without surrounding white space) is what the model itself
+    writes when it is done. The template itself is kept for the record only.
     """
 
     template: str

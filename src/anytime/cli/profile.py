@@ -52,6 +52,7 @@ def _print_tables(loaded: Loaded, measured: LatencyProfile) -> None:
         context = str(cell.context)
         times.add_row(str(cell.tokens), context, *(f"{v:.2f}" for v in values), str(len(cell.times_ns)))
     out.print(times)
+    out.print(_branches(measured))
     caps = Table(title="Thought tokens that fit (token cap)")
     caps.add_column("prompt tokens", justify="right")
     for budget_ms in BUDGETS_MS:
@@ -61,6 +62,26 @@ def _print_tables(loaded: Loaded, measured: LatencyProfile) -> None:
         caps.add_row(str(prompt), *("below floor" if cap is None else str(cap) for cap in row.values()))
     out.print(caps)
     out.print(f"kept back for delivery: {measured.delivery_ns / NS_PER_MS:.1f} ms")
+    longest_ms = measured.longest_run_ns / NS_PER_MS
+    out.print(f"prompts run in chunks of {measured.chunk} tokens: no run is longer than {longest_ms:.1f} ms")
+
+
+def _branches(measured: LatencyProfile) -> Table:
+    """What forks and steps of several rows cost."""
+    table = Table(title="Milliseconds of a fork, and of one step of several rows")
+    for heading in ("rows", "context", "fork p50", "fork p99", "step p50", "step p99", "a row p50"):
+        table.add_column(heading, justify="right")
+    for branch in measured.branches:
+        forks = [f"{v:.3f}" for v in _quantiles(branch.forks_ns)] or ["", ""]
+        half, most = _quantiles(branch.steps_ns)
+        cells = [f"{value:.2f}" for value in (half, most, half / branch.rows)]
+        table.add_row(str(branch.rows), str(branch.context), *forks, *cells)
+    return table
+
+
+def _quantiles(times_ns: tuple[int, ...]) -> list[float]:
+    """p50 and p99 in milliseconds; nothing of nothing."""
+    return [float(value) / NS_PER_MS for value in np.quantile(times_ns, (0.5, 0.99))] if times_ns else []
 
 
 def _by_stretch(steps: tuple[Cell, ...]) -> list[Cell]:

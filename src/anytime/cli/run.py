@@ -40,6 +40,7 @@ def run(
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
     profile: Annotated[Path | None, typer.Option(help="Use this latency profile.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Accept a profile of another key.")] = False,
+    speculate: Annotated[bool, typer.Option("--speculate", help="Let the thought guess ahead where it pays.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Answer a question by its deadline.
@@ -54,7 +55,7 @@ def run(
     loaded = open_bundle(bundle, threads)
     with measuring() as progress:
         measured = find_profile(loaded, profile, estimate, progress)
-    with Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle) as reasoner:
+    with Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate) as reasoner:
         session = _Session(reasoner, budget_s, answer, fallback, min_confidence, sampling)
         if questions is None:
             session.one(asked[0], as_json)

@@ -76,7 +76,7 @@ def export_checkpoint(
 
 
 def _context(source: Checkpoint, asked: int | None) -> int:
-    own = getattr(source.config, "max_position_embeddings", None)
+    own: int | None = getattr(source.config, "max_position_embeddings", None)
     if own is None:
         raise ExportError(
             f"{source.path} holds a {source.config.architectures[0]}, which has no context of a fixed length: "

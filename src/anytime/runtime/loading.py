@@ -6,19 +6,22 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anytime.bundle import Bundle
 from anytime.errors import ProfileError, UsageError
 from anytime.runtime.engine import Engine, Snapshot
-from anytime.runtime.measure import Progress, measure
 from anytime.runtime.ort import OrtEngine
 from anytime.runtime.prefixes import Prefix
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.clock import MONOTONIC
 from anytime.scheduler.profile import LatencyProfile, ProfileKey, find, read, store
 from anytime.targets import Host, detect
+
+if TYPE_CHECKING:
+    from anytime.runtime.measure import Progress
 
 _MOST_THREADS = 1024
 _log = logging.getLogger("anytime")
@@ -75,6 +78,8 @@ def shipped_prefix(bundle: Bundle) -> Prefix | None:
 
 def measure_profile(loaded: Loaded, quick: bool, progress: Progress = lambda what, done: None) -> LatencyProfile:
     """Measure a profile of what was opened; nothing is stored."""
+    from anytime.runtime.measure import measure  # rarely needed: profiles are stored
+
     return measure(loaded.engine, loaded.key, loaded.host, MONOTONIC, quick, progress)
 
 

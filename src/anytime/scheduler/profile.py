@@ -127,7 +127,8 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def longest_run_ns(self) -> int:
         """Upper bound of any one run of the engine: a chunk behind all the context there can be."""
-        return self.latency().upper_ns(self.chunk, self.key.max_context - self.chunk)
+        tokens = min(self.chunk, self.key.max_context)
+        return self.latency().upper_ns(tokens, self.key.max_context - tokens)
 
     def segment_margin(self, steps: int) -> float:
         """Upper bound of measured over predicted time for a thought of ``steps`` steps."""
