@@ -28,7 +28,6 @@ from anytime.export.checkpoint import Checkpoint, chat_of, load_model, open_chec
 
 GRAPH = "model.onnx"
 MOST_CONTEXT = 4096  # taken unless asked for more, since a cache is paid for in full
-_RUNTIME = "onnxruntime>=1.23"
 _LEAST_CONTEXT = 64
 _log = logging.getLogger("anytime")
 
@@ -68,10 +67,10 @@ def export_checkpoint(
     context = _context(source, max_context)
     chat = chat_of(source, think, close)
     with staging(out) as scratch:
-        layout, difference = _write_graph(source, scratch / GRAPH, precision, context, progress)
+        layout, graph = _write_graph(source, scratch / GRAPH, precision, context, progress)
         progress("writing the bundle")
         shutil.copyfile(source.path / TOKENIZER, scratch / TOKENIZER)
-        seal(scratch, _manifest(source, chat, context, precision, layout, difference))
+        seal(scratch, _manifest(source, chat, context, layout, graph))
     return Bundle.load(out)
 
 
@@ -91,9 +90,9 @@ def _context(source: Checkpoint, asked: int | None) -> int:
 
 def _write_graph(
     source: Checkpoint, file: Path, precision: Precision, context: int, progress: Progress
-) -> tuple[Layout, float]:
-    """The graph in its file; how it keeps its cache, and how far its logits are from the original's."""
-    from anytime.export.graph import export_graph, read_graph, write_graph
+) -> tuple[Layout, Graph]:
+    """The graph in its file, and how it keeps its cache."""
+    from anytime.export.graph import OPSET, export_graph, needed_runtime, read_graph, write_graph
     from anytime.export.quantize import quantize
     from anytime.export.verify import verify
 
@@ -106,10 +105,11 @@ def _write_graph(
         exact.parent.mkdir()
         layout, difference = _exact_graph(exported, exact, model, context)
         progress(f"writing weights as {precision}")
-        write_graph(quantize(read_graph(exact), precision), file)
+        graph = quantize(read_graph(exact), precision)
+        write_graph(graph, file)
         if precision != "fp32":
             difference = verify(model, file, context)
-    return layout, difference
+    return layout, Graph(file.name, precision, OPSET, needed_runtime(graph), difference)
 
 
 def _exact_graph(exported: Path, file: Path, model: Any, context: int) -> tuple[Layout, float]:
@@ -141,12 +141,9 @@ def _manifest(
     source: Checkpoint,
     chat: Chat,
     context: int,
-    precision: Precision,
     layout: Layout,
-    difference: float,
+    graph: Graph,
 ) -> Manifest:
-    from anytime.export.graph import OPSET
-
     config = source.config
     heads = config.num_attention_heads
     return Manifest(
@@ -156,7 +153,7 @@ def _manifest(
         made_by=f"anytime {version('anytime')}",
         vocab_size=config.vocab_size,
         max_context=context,
-        graphs=(Graph(file=GRAPH, precision=precision, opset=OPSET, runtime=_RUNTIME, difference=difference),),
+        graphs=(graph,),
         kv=KvLayout(
             layers=config.num_hidden_layers,
             heads=getattr(config, "num_key_value_heads", None) or heads,

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-SEQLENS, TOTAL = "seqlens_k", "total_sequence_length"
+SEQLENS, TOTAL, WINDOW = "seqlens_k", "total_sequence_length", "local_window_size"
 _NORMALIZATION = {"Cast", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"}
 
 
@@ -108,7 +108,7 @@ def _fuse_layer(graph: ir.Graph, index: int, layer: Layer, positions: list[ir.Va
             "kv_num_heads": layer.kv_heads,
             "scale": float(scale_q * scale_k),
             "do_rotary": int(layer.rotary is not None),
-            "local_window_size": layer.window,
+            WINDOW: layer.window,
         },
         domain="com.microsoft",
         num_outputs=3,

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from anytime.errors import ExportError
-from anytime.export.fuse import Layer, NoMatch, fuse
+from anytime.export.fuse import WINDOW, Layer, NoMatch, fuse
 from anytime.export.shrink import shrink
 
 OPSET = 18
@@ -57,6 +57,15 @@ def write_graph(model: ir.Model, file: Path) -> None:
     """Write a graph; one that protobuf cannot hold gets its weights beside it."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     ir.save(model, file, external_data=f"{file.name}_data" if size > _LARGEST_PROTO else None)
+
+
+def needed_runtime(graph: ir.Model) -> str:
+    """The oldest ONNX Runtime that runs the graph as it was held to the original.
+
+    The operators are those of 1.23; but up to 1.23 a window covers a position more than from 1.24 on.
+    """
+    windows = [node.attributes[WINDOW].as_int() for node in graph.graph if WINDOW in node.attributes]
+    return "onnxruntime>=1.24" if any(window >= 0 for window in windows) else "onnxruntime>=1.23"
 
 
 def fused_graph(exported: Path, model: Any, max_context: int) -> ir.Model:

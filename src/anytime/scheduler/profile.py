@@ -132,8 +132,10 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     def segment_margin(self, steps: int) -> float:
         """Upper bound of measured over predicted time for a thought of ``steps`` steps."""
-        fitting = [margin for length, margin in self.fit.segments if length <= max(1, steps)]
-        return fitting[-1] if fitting else self.fit.step_margin
+        lengths = [1, *(length for length, _ in self.fit.segments)]
+        margins = [self.fit.step_margin, *(margin for _, margin in self.fit.segments)]
+        reached = sum(length <= max(1, steps) for length in lengths)
+        return max(margins[reached - 1 :])  # never less than for a longer thought, in which stalls average out
 
 
 def state_dir() -> Path:
