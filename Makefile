@@ -21,11 +21,14 @@ wheel: $(VENV)/.test
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-evidence: $(VENV)/.test  ## the measurements the documentation quotes, half an hour on a quiet machine
+evidence: $(VENV)/.test  ## the measurements the documentation quotes, an hour on a quiet machine
 	$(BIN)/anytime profile
 	-$(BIN)/python -m bench.scheduler --json docs/results/scheduler.json
+	-$(BIN)/python -m bench.engine --json docs/results/engine.json
+	-$(BIN)/python -m bench.precision --json docs/results/precision.json
 	-$(BIN)/python -m bench.reference --json docs/results/reference.json
 	-$(BIN)/python -m bench.deadline --json docs/results/deadline.json
+	-$(BIN)/python -m bench.peers --json docs/results/peers.json
 	$(BIN)/python -m bench.curve --json docs/results/curve.json --plot docs/results/curve.svg
 	$(BIN)/python -m bench.summary
 

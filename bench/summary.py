@@ -13,8 +13,12 @@ TITLES = {
     "deadline": "On time, with an answer, with the thought that there was time for",
     "reference": "The model gains from thinking",
     "curve": "Accuracy against the deadline",
+    "peers": "The engine beside its peers",
+    "engine": "What the engine adds, and what it saves",
+    "precision": "What fewer bits cost",
     "scheduler": "The scheduler's arithmetic",
 }
+PEERS_BEGIN, PEERS_END = "<!-- peers -->", "<!-- /peers -->"
 HEAD = """# Results
 
 Written by `make evidence` (`python -m bench.summary` makes this page of its JSON files). The machines are shared and
@@ -55,8 +59,23 @@ def _row(figure: dict[str, Any]) -> str:
     return f"| {figure['name']} | {measured} | {figure['target']} | {'holds' if figure['holds'] else '**missed**'} |"
 
 
+def readme(text: str) -> str:
+    """The README with the latest table of peers between its marks."""
+    file = RESULTS / "peers.json"
+    if not file.exists():
+        return text
+    record = json.loads(file.read_text(encoding="utf-8"))
+    before, rest = text.split(PEERS_BEGIN)
+    after = rest.split(PEERS_END)[1]
+    where = record["environment"]
+    origin = f"`{record['command']}`, {where['date'][:10]}, {where['processor']}, {where['cores']} cores."
+    return f"{before}{PEERS_BEGIN}\n{origin}\n\n```text\n{record['table'].strip()}\n```\n{PEERS_END}{after}"
+
+
 def main() -> int:
     (RESULTS / "README.md").write_text(page(), encoding="utf-8")
+    page_of_the_project = ROOT / "README.md"
+    page_of_the_project.write_text(readme(page_of_the_project.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

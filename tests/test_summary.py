@@ -38,3 +38,10 @@ def test_page_shows_missed_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_committed_page_is_made_of_the_committed_files() -> None:
     """docs/results/README.md is what the JSON files beside it give."""
     assert (summary.RESULTS / "README.md").read_text(encoding="utf-8") == summary.page()
+
+
+def test_the_readme_has_the_latest_table_of_peers() -> None:
+    """README.md shows what the last committed run of the peers bench gave."""
+    text = (summary.ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == summary.readme(text)
+    assert summary.PEERS_BEGIN in text
