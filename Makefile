@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard src/anytime/ext/*.pyx)
+SOURCES := pyproject.toml setup.py $(wildcard src/anytime/ext/*.pyx src/anytime/ext/*.pxd src/anytime/ext/*.h)
 
 .PHONY: demo test check wheel evidence clean
 
