@@ -3,20 +3,25 @@
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-KERNELS = ("latency", "logits", "ort")
+KERNELS = {
+    "attention": ["attention.pyx", "attention_op.c"],
+    "latency": ["latency.pyx"],
+    "logits": ["logits.pyx"],
+    "ort": ["ort.pyx"],
+}
 
 setup(
     ext_modules=cythonize(
         [
             Extension(
                 f"anytime.ext.{name}",
-                [f"src/anytime/ext/{name}.pyx"],
+                [f"src/anytime/ext/{source}" for source in sources],
                 include_dirs=["src/anytime/ext"],
-                depends=["src/anytime/ext/ort_api.h"],
+                depends=["src/anytime/ext/ort_api.h", "src/anytime/ext/largest.h"],
                 libraries=["dl", "pthread"],  # part of libc since glibc 2.34; JetPack 5's is older
                 extra_compile_args=["-O3"],
             )
-            for name in KERNELS
+            for name, sources in KERNELS.items()
         ],
         include_path=["src"],
     )

@@ -43,7 +43,6 @@ def test_every_architecture_is_fused_and_agrees(name: str, checkpoints: dict[str
     """Prefill beyond a window, single steps and longer runs give transformers' logits to 1e-4, over a shared cache."""
     bundle = export(checkpoints[name], tmp_path / "out")
     assert bundle.manifest.kv.layout == "shared"
-    assert bundle.manifest.graphs[0].runtime == f"onnxruntime>=1.{24 if name == 'gemma3' else 23}"
     ids = [int(i) for i in np.random.default_rng(1).integers(3, bundle.manifest.vocab_size, 60)]
     model = transformers.AutoModelForCausalLM.from_pretrained(checkpoints[name], dtype=torch.float32).eval()
     with torch.no_grad():

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "targets": LOWEST,
     "scheduler": LOWEST | {"bundle", "targets"},
     "runtime": LOWEST | {"bundle", "targets", "scheduler"},
-    "export": {"bundle", "targets", "errors"},
+    "export": LOWEST | {"bundle", "targets"},
     "testing": LOWEST | {"bundle", "targets", "scheduler", "runtime"},
     "node": LOWEST | {"bundle", "targets", "scheduler", "runtime", ""},
     "cli": LOWEST | {"bundle", "targets", "scheduler", "runtime", "export", ""},

@@ -92,7 +92,7 @@ def _write_graph(
     source: Checkpoint, file: Path, precision: Precision, context: int, progress: Progress
 ) -> tuple[Layout, Graph]:
     """The graph in its file, and how it keeps its cache."""
-    from anytime.export.graph import OPSET, export_graph, needed_runtime, read_graph, write_graph
+    from anytime.export.graph import OPSET, RUNTIME, export_graph, read_graph, write_graph
     from anytime.export.quantize import quantize
     from anytime.export.verify import verify
 
@@ -109,7 +109,7 @@ def _write_graph(
         write_graph(graph, file)
         if precision != "fp32":
             difference = verify(model, file, context)
-    return layout, Graph(file.name, precision, OPSET, needed_runtime(graph), difference)
+    return layout, Graph(file.name, precision, OPSET, RUNTIME, difference)
 
 
 def _exact_graph(exported: Path, file: Path, model: Any, context: int) -> tuple[Layout, float]:

@@ -1,9 +1,9 @@
-"""Fusing: each layer's exported attention becomes one GroupQueryAttention over a cache of fixed size.
+"""Fusing: each layer's exported attention becomes one operator over a cache of fixed size.
 
-Optimum's graph rotates queries and keys, concatenates the cache and spells attention out, some ninety nodes a layer.
-The rewriter looks for exactly that shape, from ``present.<layer>.key`` to the output projection, and replaces it by
-ONNX Runtime's contrib operator (com.microsoft), which rotates, appends to the cache in place and attends. A graph in
-which one layer does not match is left as it is: exported unfused, never wrongly.
+Optimum's graph normalizes and rotates queries and keys, concatenates the cache and spells attention out, some hundred
+nodes a layer. The rewriter looks for exactly that shape, from ``present.<layer>.key`` back to the projections and on
+to the heads' output, and replaces it by our own operator (``ext/attention_op.c``), which does all of that in place. A
+graph in which one layer does not match is left as it is: exported unfused, never wrongly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-SEQLENS, TOTAL, WINDOW = "seqlens_k", "total_sequence_length", "local_window_size"
+DOMAIN, SEQLENS, WINDOW = "anytime", "seqlens_k", "local_window_size"
+CHANNELS, MOST_CHANNELS = 16, 256  # of a head: a multiple of, and at most
 _NORMALIZATION = {"Cast", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"}
 
 
@@ -44,31 +45,26 @@ def fuse(model: ir.Model, layers: list[Layer]) -> None:
         NoMatch: it has another shape; the model is then of no further use.
     """
     graph = model.graph
-    lengths = [_graph_input(graph, SEQLENS, ["batch_size"]), _graph_input(graph, TOTAL, [])]
+    last = ir.Value(name=SEQLENS, type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(["batch_size"]))
+    graph.inputs.append(last)
     for index, layer in enumerate(layers):
-        _fuse_layer(graph, index, layer, [*lengths, *_tables(graph, layer)])
+        _fuse_layer(graph, index, layer, [last, *_tables(graph, layer)])
     for value in [*graph.inputs, *graph.outputs]:
         if value.name and value.name.startswith(("past_key_values", "present")):
             assert value.shape is not None
             batch, heads, _, channels = value.shape
             value.shape = ir.Shape([batch, heads, "max_context", channels])
-    model.opset_imports["com.microsoft"] = 1
+    model.opset_imports[DOMAIN] = 1
     RemoveUnusedNodesPass()(model)
     for value in list(graph.inputs):
         if value.name in ("attention_mask", "position_ids"):
             graph.inputs.remove(value)
 
 
-def _graph_input(graph: ir.Graph, name: str, shape: list[Any]) -> ir.Value:
-    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT32), shape=ir.Shape(shape))
-    graph.inputs.append(value)
-    return value
-
-
-def _tables(graph: ir.Graph, layer: Layer) -> list[ir.Value]:
+def _tables(graph: ir.Graph, layer: Layer) -> list[ir.Value | None]:
     """Initializers of a layer's rotation; layers that see a window rotate in their own way."""
     if layer.rotary is None:
-        return []
+        return [None, None]
     kind = "all" if layer.window < 0 else "window"
     return [
         constant(graph, f"rotary_{name}.{kind}", np.asarray(table, np.float32))
@@ -85,7 +81,7 @@ def constant(graph: ir.Graph, name: str, array: Any) -> ir.Value:
     return value
 
 
-def _fuse_layer(graph: ir.Graph, index: int, layer: Layer, positions: list[ir.Value]) -> None:
+def _fuse_layer(graph: ir.Graph, index: int, layer: Layer, positions: list[ir.Value | None]) -> None:
     outputs = {value.name: value for value in graph.outputs}
     key, value = outputs[f"present.{index}.key"], outputs[f"present.{index}.value"]
     key_concat, value_concat = _made(key, "Concat"), _made(value, "Concat")
@@ -94,23 +90,25 @@ def _fuse_layer(graph: ir.Graph, index: int, layer: Layer, positions: list[ir.Va
     query, scale_q = _scaled(scores.inputs[0])
     keys, scale_k = _scaled(scores.inputs[1])
     _made(keys, "Transpose")
-    heads = [query, key_concat.inputs[1]]
+    heads = [query, _value(key_concat, 1)]
     if layer.rotary is not None:
         heads = [_unrotated(part) for part in heads]
+    q, k, v = (_projected(part) for part in (*heads, _value(value_concat, 1)))
+    if v.norm is not None:
+        raise NoMatch("values are normalized")
     out = _output_of(softmax)
-    flat = [_flat(graph, part, out) for part in (*heads, value_concat.inputs[1])]
-    past = [key_concat.inputs[0], value_concat.inputs[0]]
+    packed = pack(graph, out, f"attention.{index}", [q.source, k.source, v.source])
     attention = ir.node(
-        "GroupQueryAttention",
-        inputs=[*flat, *past, *positions],
+        "Attention",
+        inputs=[packed, key_concat.inputs[0], value_concat.inputs[0], *positions, q.norm, k.norm],
         attributes={
             "num_heads": layer.heads,
             "kv_num_heads": layer.kv_heads,
             "scale": float(scale_q * scale_k),
-            "do_rotary": int(layer.rotary is not None),
+            "epsilon": q.epsilon,
             WINDOW: layer.window,
         },
-        domain="com.microsoft",
+        domain=DOMAIN,
         num_outputs=3,
         name=f"attention.{index}",
     )
@@ -122,6 +120,39 @@ def _fuse_layer(graph: ir.Graph, index: int, layer: Layer, positions: list[ir.Va
         name, old.name = old.name, f"{old.name}.unfused"
         new.name, new.type, new.shape = name, old.type, old.shape
         graph.outputs[graph.outputs.index(old)] = new
+
+
+def pack(graph: ir.Graph, before: ir.Node, name: str, parts: list[ir.Value]) -> ir.Value:
+    """Projections side by side in one product, with one sum where they have a bias; otherwise joined as they are."""
+    biases = [_constant_side(part, "Add") for part in parts]
+    products = [bias[0] if bias is not None else part for bias, part in zip(biases, parts, strict=True)]
+    weights = [_constant_side(product, "MatMul") for product in products]
+    sources = {weight[0] if weight is not None else None for weight in weights}
+    if None in sources or len(sources) > 1 or len({bias is None for bias in biases}) > 1:
+        nodes = [ir.node("Concat", parts, {"axis": -1})]
+    else:
+        matrix = np.concatenate([weight[1] for weight in weights if weight is not None], axis=1)
+        product = ir.node("MatMul", [sources.pop(), constant(graph, f"{name}.weight", matrix)], name=f"{name}.product")
+        nodes = [product]
+        if biases[0] is not None:
+            bias = np.concatenate([bias[1] for bias in biases if bias is not None])
+            nodes.append(ir.node("Add", [product.outputs[0], constant(graph, f"{name}.bias", bias)]))
+    for number, node in enumerate(nodes):
+        node.outputs[0].name = f"{name}.packed.{number}"
+    graph.insert_before(before, nodes)
+    return nodes[-1].outputs[0]
+
+
+def _constant_side(value: ir.Value, op: str) -> tuple[ir.Value, Any] | None:
+    """The variable and the constant operand of the ``op`` that makes the value; None where another one does."""
+    node = value.producer()
+    if node is None or node.op_type != op:
+        return None
+    for i, side in enumerate(node.inputs):
+        other = node.inputs[1 - i]
+        if side is not None and side.const_value is not None and other is not None:
+            return other, side.const_value.numpy()
+    return None
 
 
 def _value(node: ir.Node, index: int) -> ir.Value:
@@ -173,26 +204,36 @@ def _unrotated(value: ir.Value | None) -> ir.Value:
     return source
 
 
-def _flat(graph: ir.Graph, value: ir.Value | None, before: ir.Node) -> ir.Value:
-    """[batch, position, heads · channels] of a tensor that was turned to [batch, head, position, channel].
+@dataclass(frozen=True, slots=True)
+class _Projection:
+    """[batch, position, heads · channels] before it was split into heads, and the weights of the heads' norm if any."""
 
-    A head's normalization works on the last axis alone, so where it stands behind the turn it is done without it.
+    source: ir.Value
+    norm: ir.Value | None
+    epsilon: float
+
+
+def _projected(value: ir.Value) -> _Projection:
+    """Where queries, keys or values, [batch, head, position, channel], come from.
+
+    A head's normalization works on the last axis alone, so it may stand before the turn to [batch, head, ..] or behind.
     """
     turn = _behind(value, "Transpose")
     if list(turn.attributes["perm"].as_ints()) != [0, 2, 1, 3]:
         raise NoMatch(f"{turn.name} transposes in another way")
-    by_head = value
-    if turn.outputs[0] is value:
-        by_head = _value(turn, 0)
-    else:
-        turn.outputs[0].replace_all_uses_with(_value(turn, 0))
-    split = _behind(by_head, "Reshape")
-    if split.outputs[0] is by_head:
-        return _value(split, 0)
-    joined = ir.node("Reshape", [by_head, constant(graph, "rows_by_channels", np.array([0, 0, -1]))])
-    joined.outputs[0].name = f"{by_head.name}.joined" if by_head else None
-    graph.insert_before(before, joined)
-    return joined.outputs[0]
+    split = _behind(_value(turn, 0), "Reshape")
+    source = _value(split, 0)
+    normed = _value(turn, 0) if turn.outputs[0] is value else value
+    if normed is split.outputs[0]:
+        return _Projection(source, None, 0.0)
+    scaled = _made(normed, "Mul")
+    sides = [_value(scaled, i) for i in (0, 1)]
+    weights = [side for side in sides if side.const_value is not None]
+    rest = [side for side in sides if side.const_value is None]
+    epsilon = _behind(rest[0], "Add").inputs[1] if len(weights) == len(rest) else None
+    if epsilon is None or epsilon.const_value is None or epsilon.const_value.size != 1:
+        raise NoMatch(f"{scaled.name} is no normalization with constant weights")
+    return _Projection(source, weights[0], float(epsilon.const_value.numpy().reshape(())))
 
 
 def _behind(value: ir.Value | None, op: str) -> ir.Node:

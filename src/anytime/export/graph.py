@@ -14,10 +14,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from anytime.errors import ExportError
-from anytime.export.fuse import WINDOW, Layer, NoMatch, fuse
+from anytime.export.fuse import CHANNELS, MOST_CHANNELS, Layer, NoMatch, fuse
 from anytime.export.shrink import shrink
 
 OPSET = 18
+RUNTIME = "onnxruntime>=1.23"
 _LARGEST_PROTO = 1_500_000_000  # protobuf ends at 2 GB
 
 
@@ -57,15 +58,6 @@ def write_graph(model: ir.Model, file: Path) -> None:
     """Write a graph; one that protobuf cannot hold gets its weights beside it."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     ir.save(model, file, external_data=f"{file.name}_data" if size > _LARGEST_PROTO else None)
-
-
-def needed_runtime(graph: ir.Model) -> str:
-    """The oldest ONNX Runtime that runs the graph as it was held to the original.
-
-    The operators are those of 1.23; but up to 1.23 a window covers a position more than from 1.24 on.
-    """
-    windows = [node.attributes[WINDOW].as_int() for node in graph.graph if WINDOW in node.attributes]
-    return "onnxruntime>=1.24" if any(window >= 0 for window in windows) else "onnxruntime>=1.23"
 
 
 def fused_graph(exported: Path, model: Any, max_context: int) -> ir.Model:
@@ -115,8 +107,8 @@ def _rotation(model: Any, name: str, max_context: int) -> tuple[Any, Any]:
     cos, sin = (table[0].numpy() for table in rotary(torch.zeros(1, 1, 1), torch.arange(max_context)[None]))
     half = cos.shape[1] // 2
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    if 2 * half != head_dim:
-        raise NoMatch(f"{2 * half} of {head_dim} channels of a head are rotated")
+    if 2 * half != head_dim or head_dim % CHANNELS or head_dim > MOST_CHANNELS:
+        raise NoMatch(f"a head has {head_dim} channels, of which {2 * half} are rotated")
     return cos[:, :half], sin[:, :half]
 
 

@@ -1,4 +1,4 @@
-"""Shrinking: the projections of one input in one product, logits for the wanted positions only, constant shapes."""
+"""Shrinking: the projections of one input in one product, logits for the wanted positions only."""
 
 from __future__ import annotations
 
@@ -16,24 +16,9 @@ _TO_THE_END = np.iinfo(np.int64).max
 
 def shrink(model: ir.Model) -> None:
     """Rewrite an exported graph, whose constants are initializers, in place; its numbers stay as they are."""
-    _fix_head_shapes(model.graph)
     _want_last_logits(model.graph)
     _pack_products(model.graph)
     RemoveUnusedNodesPass()(model)
-
-
-def _fix_head_shapes(graph: ir.Graph) -> None:
-    """Splitting channels into heads needs no look at the input's shape, which costs four operators a layer."""
-    for node in graph:
-        if node.op_type != "Reshape":
-            continue
-        product, shape = (value.producer() if value is not None else None for value in node.inputs)
-        if product is None or shape is None or shape.op_type != "Concat" or len(shape.inputs) != 4:
-            continue
-        channels = shape.inputs[3].const_value if shape.inputs[3] is not None else None
-        if product.op_type in ("MatMul", "Add") and channels is not None:
-            target = np.array([0, 0, -1, int(channels.numpy().item())])
-            node.replace_input_with(1, constant(graph, f"heads_of_{target[3]}", target))
 
 
 def _want_last_logits(graph: ir.Graph) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from anytime.ext import attention
+
 TOLERANCE = 1e-4  # relative to the largest logit
 _PREFILL = 24
 _BEHIND = (1, 1, 6, 1, 1)  # steps, a longer run behind a past, steps
@@ -18,7 +20,9 @@ def verify(model: Any, graph: Path, max_context: int) -> float:
     import onnxruntime
     import torch
 
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(attention.__file__)
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     counts = (_prefill_tokens(model.config, max_context), *_BEHIND)
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (1, sum(counts)))
     with torch.no_grad():
@@ -56,7 +60,6 @@ def _run(session: Any, ids: Any, before: int, past: dict[str, Any]) -> tuple[Any
         "attention_mask": np.ones((1, total), dtype=np.int64),
         "position_ids": np.arange(before, total)[None],
         "seqlens_k": np.array([total - 1], dtype=np.int32),
-        "total_sequence_length": np.array(total, dtype=np.int32),
         "first_logit": np.zeros(1, dtype=np.int64),
         **past,
     }

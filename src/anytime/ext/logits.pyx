@@ -4,28 +4,11 @@
 from libc.math cimport exp
 from libc.stdint cimport int64_t
 
+cdef extern from "largest.h" nogil:
+    float largest_of(const float *, long) noexcept
+
 cdef enum:
-    _LANES = 16
-    _BLOCK = 1024
-
-
-cdef inline float _largest(const float *logits, long count) noexcept nogil:
-    """In lanes, which compilers turn into vector instructions."""
-    cdef float lanes[_LANES]
-    cdef long i = 0, j
-    cdef float most = logits[0]
-    for j in range(_LANES):
-        lanes[j] = most
-    while i + _LANES <= count:
-        for j in range(_LANES):
-            lanes[j] = logits[i + j] if logits[i + j] > lanes[j] else lanes[j]
-        i += _LANES
-    for j in range(_LANES):
-        most = lanes[j] if lanes[j] > most else most
-    while i < count:
-        most = logits[i] if logits[i] > most else most
-        i += 1
-    return most
+    _BLOCK = 4096
 
 
 cdef long argmax(const float *logits, long vocab) noexcept nogil:
@@ -33,7 +16,7 @@ cdef long argmax(const float *logits, long vocab) noexcept nogil:
     cdef long start = 0, best = 0
     cdef float most = logits[0], here
     while start < vocab:
-        here = _largest(logits + start, min(_BLOCK, vocab - start))
+        here = largest_of(logits + start, min(_BLOCK, vocab - start))
         if here > most:
             most, best = here, start
         start += _BLOCK

@@ -28,6 +28,8 @@ from anytime.ext.ort_api cimport (
 
 import numpy as np
 
+from anytime.ext import attention
+
 cdef extern from "<dlfcn.h>" nogil:
     void *dlopen(const char *, int)
     void *dlsym(void *, const char *)
@@ -106,6 +108,7 @@ cdef class Session:
 
     def __cinit__(self, str path, int threads, bint growing):
         cdef OrtSessionOptions *options = NULL
+        cdef void *library = NULL  # stays loaded, as the module does
         _check(_api.CreateSessionOptions(&options))
         try:
             _check(_api.SetIntraOpNumThreads(options, threads))
@@ -113,6 +116,7 @@ cdef class Session:
             _check(_api.SetSessionLogSeverityLevel(options, _ERRORS_ONLY))
             # A spinning worker would take the core on which the caller waits for its deadline.
             _check(_api.AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"))
+            _check(_api.RegisterCustomOpsLibrary(options, attention.__file__.encode(), &library))
             if growing:
                 _check(_api.DisableMemPattern(options))
             _check(_api.CreateSession(_env, path.encode(), options, &self._session))
@@ -344,26 +348,21 @@ cdef class StepMemory:
     """Inputs and logits of steps of up to ``rows`` rows, whose memory is taken once and updated in place."""
 
     cdef int64_t[::1] _ids
-    cdef int32_t[::1] _lengths
-    cdef int32_t[::1] _total
+    cdef int32_t[::1] _last
     cdef float[::1] _logits
     cdef readonly long _vocab
-    cdef readonly object ids, lengths, total, logits
+    cdef readonly object ids, last, logits
 
     def __cinit__(self, long rows, long vocab):
         self.ids = np.zeros((rows, 1), dtype=np.int64)
-        self.lengths = np.zeros(rows, dtype=np.int32)
-        self.total = np.zeros((), dtype=np.int32)
+        self.last = np.zeros(rows, dtype=np.int32)
         self.logits = np.zeros((rows, 1, vocab), dtype=np.float32)
-        self._ids, self._lengths = self.ids.reshape(-1), self.lengths
-        self._total, self._logits = self.total.reshape(1), self.logits.reshape(-1)
+        self._ids, self._last, self._logits = self.ids.reshape(-1), self.last, self.logits.reshape(-1)
         self._vocab = vocab
 
     cdef void _place(self, long row, int64_t token, long length) noexcept nogil:
         self._ids[row] = token
-        self._lengths[row] = <int32_t>length
-        if row == 0 or length + 1 > self._total[0]:
-            self._total[0] = <int32_t>(length + 1)
+        self._last[row] = <int32_t>length
 
     def place(self, long row, long token, long length):
         """Set the token that a row runs behind ``length`` others; rows in order, from 0."""

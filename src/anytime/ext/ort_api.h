@@ -38,7 +38,8 @@ typedef struct OrtApi {
   void *_23[1];
   OrtStatus *(*SetIntraOpNumThreads)(OrtSessionOptions *, int);                                   /* 24 */
   OrtStatus *(*SetInterOpNumThreads)(OrtSessionOptions *, int);                                   /* 25 */
-  void *_26[4];
+  void *_26[3];
+  OrtStatus *(*RegisterCustomOpsLibrary)(OrtSessionOptions *, const char *path, void **library);  /* 29 */
   OrtStatus *(*SessionGetInputCount)(const OrtSession *, size_t *);                               /* 30 */
   OrtStatus *(*SessionGetOutputCount)(const OrtSession *, size_t *);                              /* 31 */
   void *_32[4];

@@ -23,6 +23,7 @@ cdef extern from "ort_api.h" nogil:
         OrtStatus *(*SetSessionLogSeverityLevel)(OrtSessionOptions *, int) noexcept nogil
         OrtStatus *(*SetIntraOpNumThreads)(OrtSessionOptions *, int) noexcept nogil
         OrtStatus *(*SetInterOpNumThreads)(OrtSessionOptions *, int) noexcept nogil
+        OrtStatus *(*RegisterCustomOpsLibrary)(OrtSessionOptions *, const char *, void **) noexcept nogil
         OrtStatus *(*SessionGetInputCount)(const OrtSession *, size_t *) noexcept nogil
         OrtStatus *(*SessionGetOutputCount)(const OrtSession *, size_t *) noexcept nogil
         OrtStatus *(*SessionGetInputName)(const OrtSession *, size_t, OrtAllocator *, char **) noexcept nogil

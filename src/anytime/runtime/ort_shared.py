@@ -85,7 +85,6 @@ class SharedCache:
         binding = self._runs.get(row) or self._runs.setdefault(row, self._bound(row, 1))
         binding.bind_input("input_ids", ort.Tensor(np.array([tokens], dtype=np.int64)))
         binding.bind_input("seqlens_k", ort.Tensor(np.array([total - 1], dtype=np.int32)))
-        binding.bind_input("total_sequence_length", ort.Tensor(np.array(total, dtype=np.int32)))
         binding.bind_input("first_logit", ort.Tensor(np.array([len(tokens) - want], dtype=np.int64)))
         binding.bind_output("logits", ort.Tensor(logits))
         binding.run(self._control, generation)
@@ -117,8 +116,7 @@ class SharedCache:
         if binding is None:
             memory, binding = self._memory, self._bound(first, width)
             binding.bind_input("input_ids", ort.Tensor(memory.ids[:width]))
-            binding.bind_input("seqlens_k", ort.Tensor(memory.lengths[:width]))
-            binding.bind_input("total_sequence_length", ort.Tensor(memory.total))
+            binding.bind_input("seqlens_k", ort.Tensor(memory.last[:width]))
             binding.bind_input("first_logit", ort.Tensor(np.zeros(1, dtype=np.int64)))
             binding.bind_output("logits", ort.Tensor(memory.logits[:width]))
             self._steps[first, width] = binding

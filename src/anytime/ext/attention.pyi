@@ -1,0 +1,1 @@
+"""Nothing to call: ``__file__`` is the library that ONNX Runtime loads."""
