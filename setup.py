@@ -1,5 +1,7 @@
 """Builds the compiled kernels, each named here; the build stops when one is missing."""
 
+from pathlib import Path
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -17,7 +19,7 @@ setup(
                 f"anytime.ext.{name}",
                 [f"src/anytime/ext/{source}" for source in sources],
                 include_dirs=["src/anytime/ext"],
-                depends=["src/anytime/ext/ort_api.h", "src/anytime/ext/largest.h"],
+                depends=[str(header) for header in Path("src/anytime/ext").glob("*.h")],
                 libraries=["dl", "pthread"],  # part of libc since glibc 2.34; JetPack 5's is older
                 extra_compile_args=["-O3"],
             )

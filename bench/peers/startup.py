@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 
 from anytime.bundle import Bundle
+from anytime.ext import attention
 from bench.peers.child import ContenderError
 from bench.report import Figure
 
@@ -26,6 +27,7 @@ import numpy
 import onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = {threads}
+options.register_custom_ops_library({library!r})
 onnxruntime.InferenceSession({graph!r}, options, providers=["CPUExecutionProvider"])
 """
 
@@ -43,7 +45,7 @@ def measure(rounds: int, threads: int, progress: Callable[[], None]) -> Starts:
     graph = str(bundle.file(bundle.manifest.graphs[0].file))
     programs = {
         "reference": _OURS.format(threads=threads),
-        "bare session": _BARE.format(threads=threads, graph=graph),
+        "bare session": _BARE.format(threads=threads, graph=graph, library=attention.__file__),
         "import numpy, anytime": "import numpy\nimport anytime",
         "import numpy": "import numpy",
     }

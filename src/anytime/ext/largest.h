@@ -2,9 +2,9 @@
 #ifndef ANYTIME_LARGEST_H
 #define ANYTIME_LARGEST_H
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#endif
+#include "processors.h"
+
+FOR_EACH_PROCESSOR
 static float largest_of(const float *values, long count) {
   float lanes[32], most = values[0];
   long i = 0;
