@@ -55,6 +55,20 @@ def test_every_architecture_is_fused_and_agrees(name: str, checkpoints: dict[str
     assert np.abs(np.concatenate(got) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+def test_norms_with_equal_weights_are_fused_too(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """The exporter shares weights that are equal, as in a model that was never trained; the shape is still found."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoints["qwen3"], dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.ones_(parameter)
+    equal = tmp_path / "equal"
+    equal.mkdir()
+    for file in checkpoints["qwen3"].iterdir():
+        (equal / file.name).write_bytes(file.read_bytes())
+    model.save_pretrained(equal)
+    assert export(equal, tmp_path / "out").manifest.kv.layout == "shared"
+
+
 @pytest.mark.parametrize("precision", MOST_DIFFERENCE)
 def test_every_precision_is_smaller_and_says_what_it_lost(
     precision: Precision, checkpoints: dict[str, Path], tmp_path: Path

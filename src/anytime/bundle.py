@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -205,6 +204,8 @@ def staging(out: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         BundleError: ``out`` already exists, or its parent cannot be written to.
     """
+    import shutil  # only who writes bundles needs it
+
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BundleError(f"{target} already exists and bundles are never changed: choose another directory")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
+from onnx_ir.passes.common import IdentityEliminationPass, LiftConstantsToInitializersPass
 
 from anytime.errors import ExportError
 from anytime.export.fuse import CHANNELS, MOST_CHANNELS, Layer, NoMatch, fuse
@@ -48,9 +48,10 @@ def export_graph(checkpoint: Path, directory: Path) -> Path:
 
 
 def read_graph(file: Path) -> ir.Model:
-    """An exported graph whose constants are initializers."""
+    """An exported graph whose constants are initializers, used where they are wanted."""
     model = ir.load(file)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    IdentityEliminationPass()(model)  # weights that are equal, two norms of ones, say, are one and an Identity
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from anytime.runtime.measure import Progress
 
 _MOST_THREADS = 1024
-_log = logging.getLogger("anytime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +94,17 @@ def find_profile(
     stored = find(loaded.key)
     if stored is not None:
         return stored
-    _log.warning(
+    import logging
+
+    log = logging.getLogger("anytime")
+    log.warning(
         "no latency profile of this bundle on this machine: measuring a quick one ('anytime profile' does it well)"
     )
     profile = measure_profile(loaded, quick=True, progress=progress)
     for warning in profile.warnings:
-        _log.warning("%s", warning)
+        log.warning("%s", warning)
     try:
         store(profile)
     except ProfileError as error:
-        _log.warning("%s; it is used for this process only", error)
+        log.warning("%s; it is used for this process only", error)
     return profile

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -154,6 +153,8 @@ def store(profile: LatencyProfile) -> Path:
     Raises:
         ProfileError: the state directory cannot be written to.
     """
+    import tempfile  # only who measures needs it
+
     path = profile_path(profile.key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -25,5 +20,10 @@ class Target:
 
 def load_targets() -> list[Target]:
     """Every target this version knows, by name."""
+    if sys.version_info >= (3, 11):  # here, because who loads a bundle reads no targets
+        import tomllib
+    else:
+        import tomli as tomllib
+
     files = sorted(Path(__file__).parent.glob("*.toml"))
     return [Target(name=file.stem, **tomllib.loads(file.read_text(encoding="utf-8"))) for file in files]
