@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from anytime.bundle import Bundle, Chat, Graph, KvLayout, Manifest, seal, staging
+from anytime.bundle import Bundle, Chat, Frame, Graph, KvLayout, Manifest, seal, staging
 from anytime.ext.latency import Latency
 from anytime.runtime.engine import EngineSpec
 from anytime.runtime.prompt import Codec
@@ -70,7 +70,7 @@ def manifest(**changes: object) -> Manifest:
         "max_context": 256,
         "graphs": (Graph("model.onnx", "fp32", 18, "onnxruntime>=1.23", 0.0),),
         "kv": KvLayout(1, 1, 8, "float32", "growing"),
-        "chat": Chat("", "", "", "<think>", "</think>", (1,)),
+        "chat": Chat("", "", Frame("", "<think>"), "</think>", (1,)),
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from anytime.runtime.bank import AnswerBank, Candidate
 from anytime.runtime.compiling import compile_format
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import FloatArray, Row
-from anytime.runtime.forecast import Calibration, Forecast, Reading, later_terms, now_terms
+from anytime.runtime.forecast import Calibration, Curve, Forecast, Reading, later_terms, now_terms
 from anytime.runtime.formats import AnswerFormat, Choices
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.policies.policy import Policy
@@ -124,23 +124,21 @@ def decode_alone(
 
 def flat_forecast(now: float, length: int, later: float | None = None) -> Forecast:
     """Every answer is right with probability ``now``, and with ``later`` after more thought, which takes ``length``."""
+    curve = flat_curve(now, length, now if later is None else later)
+    return Forecast(Calibration(questions="none", count=0, efforts={"": curve}, reliability=(), expected_error=0.0))
 
+
+def flat_curve(now: float, length: int, later: float) -> Curve:
     def constant(probability: float, terms: int) -> tuple[float, ...]:
         return (math.log(probability / (1.0 - probability)), *[0.0] * (terms - 1))
 
     reading = Reading(0.5, 1, False, 0, 10, "choices")
     shape = (float(length), 0.0, 0.0, 1.0)
-    return Forecast(
-        Calibration(
-            questions="none",
-            count=0,
-            now=constant(now, len(now_terms(reading, 1.0))),
-            later=constant(now if later is None else later, len(later_terms(reading, 1, 1.0))),
-            length={"choices": shape, "grammar": shape, "text": shape},
-            longest=2 * length,
-            reliability=(),
-            expected_error=0.0,
-        )
+    return Curve(
+        now=constant(now, len(now_terms(reading, 1.0))),
+        later=constant(later, len(later_terms(reading, 1, 1.0))),
+        length={"choices": shape, "grammar": shape, "text": shape},
+        longest=2 * length,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anytime.calibrate.record import Pass, Probe, Recording
+from anytime.calibrate.record import Pass, Probe, Recording, Thoughts
+from anytime.calibrate.replay import Outcome
 from bench.anytime.figures import auroc, brier, difference, index, saving_figure
 from bench.anytime.runs import Run, joined, settled
 from bench.anytime.unsafe import scene_from, unsafe
@@ -68,11 +69,13 @@ def test_settled_is_where_the_answer_stays_right() -> None:
 
     def recording(texts: str) -> Recording:
         probes = tuple(Probe(8 * i, text, 0.9, 1) for i, text in enumerate(texts))
-        return Recording("q", "choices", 5, 0, frozenset("r"), (Pass(8 * len(texts), True, (), probes),), None)
+        thoughts = {"": Thoughts(5, (Pass(8 * len(texts), True, (), probes),), None)}
+        return Recording("q", "choices", 0, frozenset("r"), thoughts)
 
-    assert settled(recording("rwwrr")) == 24
-    assert settled(recording("rrr")) == 0
-    assert settled(recording("rrw")) is None
+    nothing = Outcome(None, False, 0, 0, 0, "deadline", False)
+    assert settled(recording("rwwrr"), nothing) == 24
+    assert settled(recording("rrr"), nothing) == 0
+    assert settled(recording("rrw"), nothing) is None
 
 
 def test_unsafe_actions_are_the_rules_own() -> None:

@@ -15,7 +15,7 @@ import pytest
 from anytime.bundle import Bundle
 from anytime.calibrate.calibrated import write_calibrated
 from anytime.calibrate.fit import calibration_error, fit, reliability
-from anytime.calibrate.record import Pass, Probe, Recorder, Recording
+from anytime.calibrate.record import Pass, Probe, Recorder, Recording, Thoughts
 from anytime.calibrate.replay import Replayer
 from anytime.calibrate.store import recorded
 from anytime.errors import BundleError, CalibrationError
@@ -54,15 +54,15 @@ def record(codec: Codec, latency: Latency, samples: int = 3) -> Recording:
 def test_a_recording_holds_the_thought_and_its_answers(codec: Codec, latency: Latency) -> None:
     """The greedy pass first, with its lines, the answers at every cut, and which of them are right."""
     recording = record(codec, latency)
-    greedy = recording.passes[0]
+    greedy = recording.plain.passes[0]
     assert (greedy.thought_tokens, greedy.complete) == (len(THOUGHT), True)
     assert greedy.boundaries == tuple(i for i, c in enumerate(THOUGHT) if c == "\n")
     assert [probe.tokens for probe in greedy.probes] == sorted({0, len(THOUGHT), *range(8, len(THOUGHT), 8), 7, 18, 31})
     assert [probe.text for probe in greedy.probes] == ["left" if p.tokens < 8 else "right" for p in greedy.probes]
     assert recording.right == {"right"}
-    assert len(recording.passes) == 4
-    assert recording.waited is not None
-    assert recording.waited.thought_tokens > len(THOUGHT)
+    assert len(recording.plain.passes) == 4
+    assert recording.plain.waited is not None
+    assert recording.plain.waited.thought_tokens > len(THOUGHT)
 
 
 def test_recording_leaves_the_engine_as_it_was(codec: Codec, latency: Latency) -> None:
@@ -100,11 +100,11 @@ def test_replay_thinks_side_by_side_and_waits(codec: Codec, latency: Latency, pr
     replayer = Replayer(profile, codec, None, SPEC)
     one = replayer.replay(recording, UntilDeadline(), 10**12)
     many = replayer.replay(recording, SelfConsistency(2), 10**12)
-    assert many.thought_tokens == sum(p.thought_tokens for p in recording.passes[1:3])
+    assert many.thought_tokens == sum(p.thought_tokens for p in recording.plain.passes[1:3])
     assert many.elapsed_ns > one.elapsed_ns
     waited = replayer.replay(recording, BudgetForcing(1), 10**12)
-    assert recording.waited is not None
-    assert waited.thought_tokens >= recording.waited.thought_tokens - len(codec.encode_text("Wait"))
+    assert recording.plain.waited is not None
+    assert waited.thought_tokens >= recording.plain.waited.thought_tokens - len(codec.encode_text("Wait"))
 
 
 def test_recordings_go_on_where_they_were_broken_off(tmp_path: Path, codec: Codec, latency: Latency) -> None:
@@ -138,7 +138,8 @@ def made_up(count: int, seed: int = 0) -> list[Recording]:
             right = rng.random() < likelihood**2
             probes.append(Probe(tokens, "right" if right else "wrong", likelihood, 1))
         one = Pass(length, True, tuple(range(4, length, 5)), (*probes, Probe(length, "right", 0.9, 1)))
-        recordings.append(Recording(f"q{i}", "choices", 2 * length, 0, frozenset({"right"}), (one,), None))
+        thoughts = {"": Thoughts(2 * length, (one,), None)}
+        recordings.append(Recording(f"q{i}", "choices", 0, frozenset({"right"}), thoughts))
     return recordings
 
 
@@ -147,9 +148,9 @@ def test_a_fit_finds_what_answers_are_worth(codec: Codec, profile: LatencyProfil
     calibration = fit(made_up(400), Replayer(profile, codec, None, SPEC), "made up")
     forecast = Forecast(calibration)
     assert calibration.expected_error < 0.06
-    assert forecast.length(80, "choices") == pytest.approx(40, abs=2)
-    assert forecast.spread("choices") < 2
-    assert forecast.length(80, "text") == calibration.longest
+    assert forecast.length(80, "choices", "") == pytest.approx(40, abs=2)
+    assert forecast.spread("choices", "") < 2
+    assert forecast.length(80, "text", "") == calibration.efforts[""].longest
     at = [forecast.probability(Reading(p, 20, False, 0, 80, "choices")) for p in (0.4, 0.6, 0.8)]
     assert at == pytest.approx([0.16, 0.36, 0.64], abs=0.15)
     assert forecast.later(Reading(0.5, 10, False, 0, 80, "choices"), 30) > 0.8
@@ -159,12 +160,14 @@ def test_an_outlook_is_the_terms_times_the_weights() -> None:
     """Adding up once what all lengths have in common changes nothing."""
     rng = random.Random(1)
     plain = flat_forecast(0.7, 40).calibration
-    forecast = Forecast(msgspec.structs.replace(plain, later=tuple(rng.uniform(-1, 1) for _ in plain.later)))
+    curve = plain.efforts[""]
+    random_curve = msgspec.structs.replace(curve, later=tuple(rng.uniform(-1, 1) for _ in curve.later))
+    forecast = Forecast(msgspec.structs.replace(plain, efforts={"": random_curve}))
     for _ in range(50):
         reading = Reading(rng.random(), rng.randint(0, 60), rng.random() < 0.5, rng.randint(0, 5), 90, "choices")
         lengths = [rng.randint(1, 80) for _ in range(4)]
         expected = [
-            math.fsum(w * t for w, t in zip(forecast.calibration.later, later_terms(reading, n, 40.0), strict=True))
+            math.fsum(w * t for w, t in zip(random_curve.later, later_terms(reading, n, 40.0), strict=True))
             for n in lengths
         ]
         assert forecast.outlook(reading, lengths) == pytest.approx([1 / (1 + math.exp(-z)) for z in expected])

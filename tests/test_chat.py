@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
+from anytime.bundle import Frame
 from anytime.errors import ExportError
 from anytime.export.checkpoint import frame
 from tests.conftest import tokenizer_json
@@ -26,7 +27,7 @@ def test_the_frame_is_what_stands_around_the_question(tokenizer: Any) -> None:
     template = (
         "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}x{% endif %}"
     )
-    assert frame(tokenizer, template) == ("<pad>", "x")
+    assert frame(tokenizer, template, "<think>") == Frame("<pad>", "x<think>")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_the_frame_is_what_stands_around_the_question(tokenizer: Any) -> None:
 def test_a_template_that_hides_or_repeats_the_question_is_refused(tokenizer: Any, template: str) -> None:
     """The question must stand in the prompt exactly once."""
     with pytest.raises(ExportError, match="does not show the question exactly once"):
-        frame(tokenizer, template)
+        frame(tokenizer, template, "<think>")
 
 
 @pytest.mark.parametrize(
@@ -60,4 +61,4 @@ def test_a_template_that_hides_or_repeats_the_question_is_refused(tokenizer: Any
 def test_a_template_that_misbehaves_is_refused(tokenizer: Any, template: str) -> None:
     """A template runs in a sandbox, and whatever goes wrong in it is a fault of the checkpoint."""
     with pytest.raises(ExportError, match="cannot be rendered"):
-        frame(tokenizer, template)
+        frame(tokenizer, template, "<think>")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anytime.bundle import Chat
+from anytime.bundle import Chat, Frame
 from anytime.errors import PromptError
 from anytime.runtime.formats import Choices, Text
 from anytime.runtime.prompt import Codec
@@ -16,7 +16,7 @@ from tests.doubles import decode_alone
 
 
 def tagged(path: Path, think: str, close: str) -> Codec:
-    chat = Chat("", "", "", think, close, (1,))
+    chat = Chat("", "", Frame("", think), close, (1,))
     return Codec(write_bundle(path, chat=chat))
 
 

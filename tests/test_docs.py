@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "profile", "calibrate", "export", "targets")
+COMMANDS = ("run", "profile", "calibrate", "route", "export", "targets")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 

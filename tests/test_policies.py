@@ -245,16 +245,16 @@ def test_auto_probes_only_where_time_is_ample(codec: Codec, profile: LatencyProf
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_has_its_name(name: str) -> None:
     """Each can be made by name; ``auto`` without a calibration thinks until the deadline."""
-    policy = policy_named(name, calibrated=True)
+    policy = policy_named(name, True, [""])
     assert repr(policy)
-    assert isinstance(policy_named("auto", calibrated=False), UntilDeadline)
+    assert isinstance(policy_named("auto", False, [""]), UntilDeadline)
 
 
 def test_settings_are_of_their_kind() -> None:
     """Numbers become what the setting is."""
-    assert policy_named("deer:threshold=0.9", False) == ConfidenceExit(0.9)
-    assert policy_named("short-first:m=2,k=8", False) == ShortestFirst(2, 8)
-    assert policy_named("self-consistency:early=window", False) == SelfConsistency(early="window")
+    assert policy_named("deer:threshold=0.9", False, [""]) == ConfidenceExit(0.9)
+    assert policy_named("short-first:m=2,k=8", False, [""]) == ShortestFirst(2, 8)
+    assert policy_named("self-consistency:early=window", False, [""]) == SelfConsistency(early="window")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_settings_are_of_their_kind() -> None:
     [
         ("der", "did you mean 'deer'"),
         ("", "the policies are auto"),
-        ("deer:k=3", "has no setting 'k': it has threshold"),
+        ("deer:k=3", "has no setting 'k': it has effort, threshold"),
         ("deer:threshold=high", "give a number"),
         *((name, "needs a calibrated bundle") for name in sorted(CALIBRATED)),
     ],
@@ -270,7 +270,7 @@ def test_settings_are_of_their_kind() -> None:
 def test_a_policy_that_is_not_there_says_what_is(spec: str, why: str) -> None:
     """Unknown names, settings and values are named, and so is what is missing."""
     with pytest.raises(UsageError, match=why):
-        policy_named(spec, calibrated=False)
+        policy_named(spec, False, [""])
 
 
 def test_confidence_is_the_forecasts_where_there_is_one(codec: Codec, profile: LatencyProfile) -> None:

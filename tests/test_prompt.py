@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytime.bundle import Bundle, Chat, seal, staging
+from anytime.bundle import Bundle, Chat, Frame, seal, staging
 from anytime.errors import BundleError, PromptError
 from anytime.runtime.prompt import Codec
 from tests.conftest import ID, SPECIAL, manifest, write_bundle
@@ -25,7 +25,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Codec:
 
 def test_a_prompt_is_the_question_in_its_frame(tmp_path: Path) -> None:
     """The frame's text stands around the question, special tokens and all."""
-    chat = Chat("", "", before="<pad>", after="x<think>", close="</think>", stop_ids=(1,))
+    chat = Chat("", "", Frame("<pad>", "x<think>"), close="</think>", stop_ids=(1,))
     codec = Codec(write_bundle(tmp_path / "b", chat=chat))
     assert codec.encode("ab") == [ID["<pad>"], ID["a"], ID["b"], ID["x"], ID["<think>"]]
 

@@ -16,11 +16,12 @@ from rich.table import Table
 from anytime import Reasoner
 from anytime.calibrate.replay import Replayer, pace_of
 from anytime.runtime.loading import find_profile, forecast_of, open_bundle
+from anytime.runtime.policies.effort import AtEffort
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.policies.until import UntilDeadline
 from anytime.scheduler.admission import Work, floor_ns
 from bench.anytime import calibration, figures, live
-from bench.anytime.contenders import AUTO, FIXED_CUTS
+from bench.anytime.contenders import AUTO, cuts
 from bench.anytime.plot import draw
 from bench.anytime.runs import Run, run_all
 from bench.anytime.sets import DOMAINS, QUESTIONS, Set, load_set
@@ -56,16 +57,17 @@ def main() -> int:
     halves = cross_fitted(known, replayer)
     tuned = for_index(known, halves, budgets)
     runs = _runs(held, tuned, replayer, budgets)
-    cuts, savers = {}, {}
+    cut, savers = {}, {}
+    fixed = cuts(loaded.codec.efforts)
     for tuning, one in zip(known, held, strict=True):
-        cuts[one.domain] = run_all(f"{one.domain}, cuts", FIXED_CUTS, replayer, one.recordings, budgets[one.domain])
+        cut[one.domain] = run_all(f"{one.domain}, cuts", fixed, replayer, one.recordings, budgets[one.domain])
         savers[one.domain] = _savers(tuning, one, halves, replayer, LOOSE * budgets[one.domain][-1])
     calibrated, calibrated_notes = calibration.figures(held, replayer, forecast)
     reached = [
         figures.valid_figure(runs),
         figures.monotone_figure(runs),
         *figures.index_figures(runs),
-        *figures.regret_figures(runs, cuts),
+        *figures.regret_figures(runs, cut),
         figures.saving_figure("drive", {name: run for name, (_, run) in savers["drive"].items()}),
         *calibrated,
         *live.figures(checks),
@@ -88,7 +90,7 @@ def _budgets(one: Set, replayer: Replayer) -> list[int]:
     """Log-spaced from the highest floor of a question to the 95th percentile of a whole thought's time, ns."""
     floor = max(
         floor_ns(
-            Work(r.prompt_tokens, 0, len(replayer.codec.close_ids), r.answer_steps, replayer.spec.max_context),
+            Work(r.plain.prompt_tokens, 0, len(replayer.codec.close_ids), r.answer_steps, replayer.spec.max_context),
             replayer.profile,
         )
         for r in one.recordings
@@ -117,7 +119,10 @@ def _savers(
 
 
 def _settings(policy: Policy) -> str:
-    return repr(policy).partition("(")[2].rstrip(")")
+    if isinstance(policy, AtEffort):
+        inner = _settings(policy.policy)
+        return f"effort={policy.effort}" + (f", {inner}" if inner else "")
+    return repr(policy).partition("(")[2].removesuffix(")")
 
 
 def _saver_notes(savers: dict[str, dict[str, tuple[Policy, Run]]]) -> list[str]:

@@ -18,7 +18,12 @@ LEAST_PROBES = 5000
 
 def figures(sets: Sequence[Set], replayer: Replayer, forecast: Forecast) -> tuple[list[Figure], list[str]]:
     """Expected calibration error, AUROC and Brier score of all answers found on the way, and their interval."""
-    lines = [(i, line) for i, one in enumerate(sets) for line in samples_of(one.recordings, replayer, 0)]
+    lines = [
+        (i, line)
+        for i, one in enumerate(sets)
+        for effort in one.recordings[0].efforts
+        for line in samples_of(one.recordings, replayer, 0, effort)
+    ]
     flat = [sample for _, line in lines for sample in line]
     predicted = np.array([forecast.probability(sample.reading) for sample in flat])
     right = np.array([sample.right for sample in flat], dtype=np.float64)

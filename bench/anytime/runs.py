@@ -80,10 +80,11 @@ def joined(runs: Sequence[Run]) -> Run:
     )
 
 
-def settled(recording: Recording) -> int | None:
-    """Thought tokens after which the greedy thought's answer was right to its end; None where it ended wrong."""
+def settled(recording: Recording, outcome: Outcome) -> int | None:
+    """Tokens after which the greedy thought behind an answer was right to its end; None where it ended wrong."""
+    thoughts = recording.efforts[outcome.answer.effort] if outcome.answer else recording.plain
     tokens: int | None = None
-    for probe in reversed(recording.passes[0].probes):
+    for probe in reversed(thoughts.passes[0].probes):
         if probe.text not in recording.right:
             break
         tokens = probe.tokens
@@ -91,13 +92,13 @@ def settled(recording: Recording) -> int | None:
 
 
 def overthought(recording: Recording, outcome: Outcome) -> float:
-    since = settled(recording)
+    since = settled(recording, outcome)
     return 0.0 if since is None else max(0.0, outcome.thought_tokens - since)
 
 
 def underthought(recording: Recording, outcome: Outcome) -> float:
     """Only where the policy itself stopped, not the deadline."""
-    return float(outcome.stopped == "early" and not outcome.right and settled(recording) is not None)
+    return float(outcome.stopped == "early" and not outcome.right and settled(recording, outcome) is not None)
 
 
 def run_all(

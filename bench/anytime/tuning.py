@@ -12,7 +12,7 @@ from anytime.calibrate.record import Recording
 from anytime.calibrate.replay import Replayer
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.policy import Policy
-from bench.anytime.contenders import CONTENDERS, SAVERS
+from bench.anytime.contenders import contenders, savers
 from bench.anytime.figures import ACCURACY_SLACK, index
 from bench.anytime.runs import Run, joined, run_all
 from bench.anytime.sets import Set
@@ -22,10 +22,11 @@ def for_index(
     sets: Sequence[Set], halves: Sequence[Replayer], budgets: Mapping[str, Sequence[int]]
 ) -> dict[str, Policy]:
     """Of each contender, the setting with the highest anytime index, mean over the domains."""
-    tried = _tried(CONTENDERS, sets, halves, budgets)
+    compared = contenders(halves[0].codec.efforts)
+    tried = _tried(compared, sets, halves, budgets)
     return {
         name: settings[int(np.argmax([np.mean([index(run) for run in runs]) for runs in tried[name]]))]
-        for name, settings in CONTENDERS.items()
+        for name, settings in compared.items()
     }
 
 
@@ -34,10 +35,11 @@ def for_tokens(one: Set, halves: Sequence[Replayer], budget_ns: int) -> dict[str
 
     Where none is, the most accurate.
     """
-    tried = _tried(SAVERS, [one], halves, {one.domain: [budget_ns]})
-    whole = np.mean([recording.passes[0].probes[-1].text in recording.right for recording in one.recordings])
+    compared = savers(halves[0].codec.efforts)
+    tried = _tried(compared, [one], halves, {one.domain: [budget_ns]})
+    whole = np.mean([recording.plain.passes[0].probes[-1].text in recording.right for recording in one.recordings])
     chosen: dict[str, Policy] = {}
-    for name, settings in SAVERS.items():
+    for name, settings in compared.items():
         runs = [by_domain[0] for by_domain in tried[name]]
         enough = [i for i, run in enumerate(runs) if index(run) >= whole - ACCURACY_SLACK]
         cheapest = min(enough, key=lambda i: float(runs[i].spent.mean()), default=None)

@@ -16,15 +16,20 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from recipes.reference.drive import Scene
 from recipes.reference.scenes import scenes
 from recipes.reference.sums import MAX_STEPS
-from recipes.reference.text import Effort, Sample, drive_sample, sums_sample
+from recipes.reference.text import EFFORTS, Effort, Sample, drive_sample, packed_sample, sums_sample
 from recipes.reference.tokenizer import CLOSE, END
 
 FORKS = 8
 SHARD = 2048
-DRIVE_SHARE = 0.7
-CONCISE_SHARE = 0.2
+DRIVE_SHARE = 0.62
+PACKED_SHARE = 0.07
+MOST_PACKED, PACKED_STEPS = 4, 3
+# Out of a hundred samples, how many at each effort: word problems need the full working more than scenes do.
+DRIVE_EFFORTS: dict[Effort, int] = {"low": 25, "medium": 40, "high": 35}
+SUMS_EFFORTS: dict[Effort, int] = {"low": 20, "medium": 30, "high": 50}
 LENGTHS = (128, 192, 256, 384, 512, 640, 768, 960)  # few shapes, so that each is compiled once
 _MASKED = -1e4  # large enough to switch a key off in bf16, small enough never to overflow
 
@@ -57,13 +62,15 @@ class Rows:
         self._close, self._end = (tokenizer.convert_tokens_to_ids(token) for token in (CLOSE, END))
         self._tokenizer = tokenizer
         self._direct = direct
-        self._frame = {effort: self._chat(effort) for effort in ("full", "concise")}
+        self._frame = {effort: self._chat(effort) for effort in EFFORTS}
 
     def _chat(self, effort: str) -> tuple[list[int], list[int]]:
         """The template's tokens before and after the question, which is encoded on its own, as the runtime does."""
         mark = "QUESTION"
         messages = [{"role": "user", "content": mark}]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, effort=effort)
+        text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, reasoning_effort=effort
+        )
         before, after = text.split(mark)
         return self._encode(before), self._encode(after)
 
@@ -103,14 +110,19 @@ class Rows:
 def _samples(shard: int, seed: int) -> list[Sample]:
     rng = random.Random(f"{seed}/{shard}")
     drawn = scenes(rng.getrandbits(32))
-    samples = []
-    for _ in range(SHARD):
-        effort: Effort = "concise" if rng.random() < CONCISE_SHARE else "full"
-        if rng.random() < DRIVE_SHARE:
-            samples.append(drive_sample(next(drawn), effort, rng))
-        else:
-            samples.append(sums_sample(rng.randint(1, MAX_STEPS), effort, rng, rng))
-    return samples
+    return [_sample(rng, drawn) for _ in range(SHARD)]
+
+
+def _sample(rng: random.Random, drawn: Iterator[Scene]) -> Sample:
+    domain = rng.random()
+    weights = DRIVE_EFFORTS if domain < DRIVE_SHARE else SUMS_EFFORTS
+    (effort,) = rng.choices(list(weights), list(weights.values()))
+    if domain < DRIVE_SHARE:
+        return drive_sample(next(drawn), effort, rng)
+    if domain < DRIVE_SHARE + PACKED_SHARE:
+        steps = [rng.randint(1, PACKED_STEPS) for _ in range(rng.randint(2, MOST_PACKED))]
+        return packed_sample(steps, effort, rng)
+    return sums_sample(rng.randint(1, MAX_STEPS), effort, rng, rng)
 
 
 def _collate(rows: list[Row], height: int, length: int) -> Batch:

@@ -53,10 +53,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of working, and the few words of it that remain when the effort is concise."""
+    """One line of working: in full, in numbers alone, and the same where it changes the outlook (else none)."""
 
-    text: str
-    concise: str
+    high: str
+    medium: str
+    low: str
 
 
 @dataclass(slots=True)
@@ -66,6 +67,11 @@ class Outlook:
     room: dict[str, int]
     closed: set[str]
     pressed: bool = False
+
+    def matter(self, side: str) -> tuple[object, ...]:
+        """What the choice may depend on: no room of a lane that is closed."""
+        room = None if side in self.closed else self.room[side]
+        return room, side in self.closed, self.room["own"], self.pressed
 
 
 def decide(scene: Scene) -> tuple[str, list[Step]]:
@@ -92,7 +98,7 @@ def _look(scene: Scene) -> tuple[Outlook, list[Step]]:
     for side, lane in _lane_order(scene):
         here = [v for v in scene.vehicles if v.lane == lane]
         outlook.room[side] = ROOM_CAP_M
-        steps.append(Step(f"{side} lane {lane}", side))
+        steps.append(Step(f"{side} lane {lane}", side, side))
         steps += _fronts(sorted((v for v in here if v.gap_m >= 0), key=_distance), side, scene.speed_m_s, outlook)
         steps += _rears(sorted((v for v in here if v.gap_m < 0), key=_distance), side, scene.speed_m_s, outlook)
     return outlook, steps
@@ -116,12 +122,14 @@ def _ttc_s(distance_m: int, closing_m_s: int) -> int | None:
 def _fronts(vehicles: list[Vehicle], side: str, own_m_s: int, outlook: Outlook) -> Iterator[Step]:
     before_m = 0
     for k, v in enumerate(vehicles):
+        known = outlook.matter(side)
         closing = own_m_s - v.speed_m_s
         then = v.gap_m - HORIZON_S * closing
-        working = _moved("ahead", v, own_m_s, v.speed_m_s)
+        working, numbers = _moved("ahead", v, own_m_s, v.speed_m_s), _numbers(v, closing)
         reach = then - k * SPACING_M
         if k:
             working += f", {then} - {k * SPACING_M} = {reach}"
+            numbers += f", {k * SPACING_M}, {reach}"
         outlook.room[side] = max(0, min(outlook.room[side], reach))
         tail = f"room {outlook.room[side]}"
         if side != "own" and v.gap_m < SPACING_M:
@@ -130,15 +138,18 @@ def _fronts(vehicles: list[Vehicle], side: str, own_m_s: int, outlook: Outlook) 
         if side != "own" and k:
             gap = then - before_m
             working += f", gap {then} - {before_m} = {gap}" if before_m >= 0 else ", passed"
+            numbers += f", gap {gap}" if before_m >= 0 else ", passed"
             if before_m >= 0 and gap < SPACING_M:
                 outlook.room["own"] = min(outlook.room["own"], before_m)
                 tail += f", cuts in, own {outlook.room['own']}"
         before_m = then
-        yield Step(f"{working}, {tail}", f"{v.gap_m} {tail}")
+        brief = f"{numbers}, {tail}"
+        yield Step(f"{working}, {tail}", brief, brief if outlook.matter(side) != known else "")
 
 
 def _rears(vehicles: list[Vehicle], side: str, own_m_s: int, outlook: Outlook) -> Iterator[Step]:
     for v in vehicles:
+        known = outlook.matter(side)
         distance, closing = -v.gap_m, v.speed_m_s - own_m_s
         ttc_s = _ttc_s(distance, closing)
         clear = distance >= SPACING_M and distance - HORIZON_S * closing >= CLEAR_BEHIND_M
@@ -148,7 +159,15 @@ def _rears(vehicles: list[Vehicle], side: str, own_m_s: int, outlook: Outlook) -
         elif not clear:
             outlook.closed.add(side)
         tail = "clear" if clear else "close"
-        yield Step(f"{_moved('behind', v, v.speed_m_s, own_m_s)}, {tail}", f"{distance} {tail}")
+        brief = f"{_numbers(v, closing)}, {tail}"
+        working = _moved("behind", v, v.speed_m_s, own_m_s)
+        yield Step(f"{working}, {tail}", brief, brief if outlook.matter(side) != known else "")
+
+
+def _numbers(v: Vehicle, closing_m_s: int) -> str:
+    """``_moved`` without words, operations, and the time to collision, which the distance at the horizon implies."""
+    d, moved = abs(v.gap_m), HORIZON_S * closing_m_s
+    return f"{d} {v.speed_m_s}: {closing_m_s}, {abs(moved)}, {d - moved}"
 
 
 def _moved(where: str, v: Vehicle, follower_m_s: int, leader_m_s: int) -> str:
@@ -166,13 +185,14 @@ def _choose(outlook: Outlook, steps: list[Step]) -> tuple[str, list[Step]]:
     for side, room in outlook.room.items():
         cost = CHANGE_COST_M if side != "own" else PRESSED_COST_M if outlook.pressed else 0
         if side in outlook.closed:
-            steps.append(Step(f"{side} closed", f"{side} closed"))
+            steps.append(Step(f"{side} closed", f"{side} closed", f"{side} closed"))
             continue
         scores[side] = room - cost
         working = f"{side} {room} - {cost} = {room - cost}" if cost else f"{side} {room}"
-        steps.append(Step(working, f"{side} {room - cost}"))
+        steps.append(Step(working, f"{side} {room - cost}", f"{side} {room - cost}"))
     best = max(scores, key=lambda side: scores[side])  # ties stay in the own lane, then go left
-    steps.append(Step(f"best {best} {scores[best]}", f"best {best} {scores[best]}"))
+    end = f"best {best} {scores[best]}"
+    steps.append(Step(end, end, end))
     if best != "own":
         return f"LANE_{best.upper()}", steps
     speed_up, slow_down = scores["own"] >= FASTER_FROM_M, scores["own"] < SLOWER_BELOW_M

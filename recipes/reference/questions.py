@@ -27,7 +27,7 @@ def main() -> None:
     rows: dict[str, dict[str, object]] = {}
     while len(rows) < args.count:
         steps = 1 + len(rows) % MAX_STEPS
-        sample = sums_sample(steps, "full", rng)
+        sample = sums_sample(steps, "high", rng)
         rows[sample.question] = {
             "id": f"sums-{args.seed}-{len(rows)}",
             "question": sample.question,

@@ -39,13 +39,25 @@ def _moves(value: int, rng: random.Random) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One step: what the story says, and the sum it stands for."""
+    """One step: what the story says, the sum it stands for, and both as a line of thought at each effort."""
 
     phrase: str
     before: int
     op: str
     n: int
     after: int
+
+    @property
+    def high(self) -> str:
+        return f"{self.phrase}: {self.before} {self.op} {self.n} = {self.after}"
+
+    @property
+    def medium(self) -> str:
+        return f"{self.before} {self.op} {self.n} = {self.after}"
+
+    @property
+    def low(self) -> str:
+        return f"{self.op} {self.n} = {self.after}"
 
 
 def problem(steps: int, rng: random.Random) -> tuple[str, str, list[Move]]:

@@ -9,7 +9,8 @@ from typing import Literal
 from recipes.reference import drive, sums
 from recipes.reference.drive import Scene
 
-Effort = Literal["full", "concise"]
+Effort = Literal["low", "medium", "high"]
+EFFORTS: tuple[Effort, ...] = ("low", "medium", "high")
 
 SLIP_SHARE = 0.1
 _CORRECTION = " no, "
@@ -29,23 +30,29 @@ class Sample:
 
 
 def drive_sample(scene: Scene, effort: Effort, rng: random.Random | None = None) -> Sample:
-    """A driving question; with ``rng``, one thought in ten gets a slip."""
+    """A driving question; with ``rng``, one full thought in ten gets a slip."""
     action, steps = drive.decide(scene)
-    lines = [step.text if effort == "full" else step.concise for step in steps]
-    thought, wrong = _join(lines, rng if effort == "full" else None)
+    thought, wrong = _join([getattr(step, effort) for step in steps], rng if effort == "high" else None)
     return Sample("drive", scene.text(), thought, action, effort, len(scene.vehicles), wrong)
 
 
 def sums_sample(steps: int, effort: Effort, source: random.Random, rng: random.Random | None = None) -> Sample:
-    """A word problem of ``steps`` steps drawn from ``source``; with ``rng``, one thought in ten gets a slip."""
+    """A word problem of ``steps`` steps drawn from ``source``; with ``rng``, one full thought in ten gets a slip."""
     question, answer, working = sums.problem(steps, source)
-    lines = [f"{m.phrase}: {m.before} {m.op} {m.n} = {m.after}" if effort == "full" else str(m.after) for m in working]
-    thought, wrong = _join(lines, rng if effort == "full" else None)
+    thought, wrong = _join([getattr(move, effort) for move in working], rng if effort == "high" else None)
     return Sample("sums", question, thought, answer, effort, steps, wrong)
 
 
+def packed_sample(steps: list[int], effort: Effort, source: random.Random) -> Sample:
+    """Several word problems in one prompt, numbered; the thought takes them in turn, the answers are a list."""
+    parts = [sums_sample(n, effort, source) for n in steps]
+    numbered = [list(enumerate(texts, 1)) for texts in ([p.question for p in parts], [p.thought for p in parts])]
+    question, thought = ("\n".join(f"{i}. {text}" for i, text in texts) for texts in numbered)
+    return Sample("packed", question, thought, ", ".join(p.answer for p in parts), effort, sum(steps))
+
+
 def _join(lines: list[str], rng: random.Random | None) -> tuple[str, list[tuple[int, int]]]:
-    wrong = []
+    lines, wrong = [line for line in lines if line], []
     if rng is not None and rng.random() < SLIP_SHARE:
         candidates = [i for i, line in enumerate(lines) if " = " in line]
         if candidates:

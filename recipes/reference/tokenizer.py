@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerFast
 from recipes.reference.drive import ACTIONS
 from recipes.reference.scenes import scenes
 from recipes.reference.sums import MAX_STEPS
-from recipes.reference.text import drive_sample, sums_sample
+from recipes.reference.text import EFFORTS, drive_sample, sums_sample
 
 VOCAB = 512
 PAD, START, END, THINK, CLOSE = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"
-SPECIALS = (PAD, START, END, THINK, CLOSE, "<|full|>", "<|concise|>")
+MARKS = ("<|low|>", "<|medium|>", "<|high|>")  # of the efforts, as the template writes them
+SPECIALS = (PAD, START, END, THINK, CLOSE, *MARKS)
 
 # A number is its digits, each with or without the space before it; everything else splits at words.
 _SPLIT = r"\n| ?\d| ?[A-Za-z_]+(?:/[A-Za-z]+)?| ?[^\sA-Za-z\d]|\s"
@@ -24,7 +25,7 @@ CHAT_TEMPLATE = (
     "{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}"
-    "{{ '<|im_start|>assistant\\n<|' + (effort or 'full') + '|><think>' }}"
+    "{{ '<|im_start|>assistant\\n<|' + (reasoning_effort or 'high') + '|><think>' }}"
     "{%- endif -%}"
 )
 
@@ -34,9 +35,10 @@ def _corpus() -> list[str]:
     drawn = scenes(seed=10)
     texts = [*ACTIONS * 400, *["user", "assistant", "system"] * 400]
     for i in range(1500):
-        sample = drive_sample(next(drawn), "full" if i % 2 else "concise", rng)
+        effort = EFFORTS[i % len(EFFORTS)]
+        sample = drive_sample(next(drawn), effort, rng)
         texts += [sample.question, sample.thought]
-        sample = sums_sample(1 + i % MAX_STEPS, "full", rng, rng)
+        sample = sums_sample(1 + i % MAX_STEPS, effort, rng, rng)
         texts += [sample.question, sample.thought]
     return texts
 
@@ -62,7 +64,7 @@ def build() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
-        additional_special_tokens=[START, THINK, CLOSE, "<|full|>", "<|concise|>"],
+        additional_special_tokens=[START, THINK, CLOSE, *MARKS],
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         model_max_length=1024,

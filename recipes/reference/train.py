@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--direct", action="store_true", help="train the control that only answers")
-    parser.add_argument("--shards", type=int, default=45, help=f"length of the training, in shards of {SHARD} samples")
+    parser.add_argument("--shards", type=int, default=48, help=f"length of the training, in shards of {SHARD} samples")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(args.out, _tokenizer(args.out), args.direct, args.shards)

@@ -23,6 +23,7 @@ from anytime.errors import (
 
 if TYPE_CHECKING:
     from anytime.runtime.answer import Answer, Tokens
+    from anytime.runtime.cascade import Cascade
     from anytime.runtime.engine import Health
     from anytime.runtime.formats import Choices, JsonSchema, Regex, Text
     from anytime.runtime.pending import Pending
@@ -35,6 +36,7 @@ __all__ = [
     "AnytimeError",
     "BudgetError",
     "BundleError",
+    "Cascade",
     "Choices",
     "EngineError",
     "ExportError",
@@ -55,6 +57,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Answer": "answer",
+    "Cascade": "cascade",
     "Choices": "formats",
     "Health": "engine",
     "JsonSchema": "formats",

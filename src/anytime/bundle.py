@@ -17,7 +17,7 @@ import msgspec
 
 from anytime.errors import BundleError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 
@@ -52,21 +52,28 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     difference: float
 
 
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text around a question; ``after`` ends with the tag that begins the thought."""
+
+    before: str
+    after: str
+
+
 class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a question becomes a prompt, a thought begins and ends, and an answer stops.
 
-    ``before`` and ``after`` are the chat template's text around a question, rendered when the bundle was made;
-    ``after`` ends with the tag that begins the thought. ``close`` is the whole text that ends a thought by force, up to
+    ``frame`` is the chat template's text around a question, rendered when the bundle was made, and ``efforts`` has the
+    frames that ask for more or less thought, by name, least first. ``close`` is the whole text that ends a thought by force, up to
     the first token of the answer; the tag in it (``close`` without surrounding white space) is what the model itself
     writes when it is done. The template itself is kept for the record only.
     """
 
     template: str
     template_sha256: str
-    before: str
-    after: str
+    frame: Frame
     close: str
     stop_ids: tuple[int, ...]
+    efforts: dict[str, Frame] = {}
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,16 @@ from anytime.calibrate.record import Recording
 from anytime.calibrate.replay import Replayer
 from anytime.errors import CalibrationError
 from anytime.runtime.bank import Candidate
-from anytime.runtime.forecast import Bin, Calibration, Reading, expected_length, later_terms, now_terms, reading_of
+from anytime.runtime.forecast import (
+    Bin,
+    Calibration,
+    Curve,
+    Reading,
+    expected_length,
+    later_terms,
+    now_terms,
+    reading_of,
+)
 from anytime.runtime.policies.policy import THINK, Following, Plan, Verdict, View
 
 BINS = 10
@@ -48,64 +57,75 @@ def fit(recordings: Sequence[Recording], replayer: Replayer, name: str) -> Calib
         raise CalibrationError(
             f"{len(recordings)} questions with answers are too few to calibrate: give {LEAST_QUESTIONS} or more"
         )
-    lines = samples_of(recordings, replayer, _DRAWN)
-    lengths = fit_lengths(recordings)
-    longest = max(one.thought_tokens for recording in recordings for one in recording.passes)
-    terms = [[now_terms(s.reading, _expected(s.reading, lengths, longest)) for s in line] for line in lines]
-    bins = _cross_validated(lines, terms)
+    curves: dict[str, Curve] = {}
+    predicted: list[float] = []
+    right: list[bool] = []
+    for effort in recordings[0].efforts:
+        lines = samples_of(recordings, replayer, _DRAWN, effort)
+        lengths = fit_lengths(recordings, effort)
+        longest = max(one.thought_tokens for recording in recordings for one in recording.efforts[effort].passes)
+        terms = [[now_terms(s.reading, _expected(s.reading, lengths, longest)) for s in line] for line in lines]
+        now = logistic([row for rows in terms for row in rows], [s.right for line in lines for s in line])
+        later = _later(lines, lengths, longest)
+        curves[effort] = Curve(now=now, later=later, length=lengths, longest=longest)
+        for said, true in _cross_validated(lines, terms):
+            predicted.append(said)
+            right.append(true)
+    bins = reliability(predicted, right)
     return Calibration(
         questions=name,
         count=len(recordings),
-        now=_logistic([row for rows in terms for row in rows], [s.right for line in lines for s in line]),
-        later=_later(lines, lengths, longest),
-        length=lengths,
-        longest=longest,
+        efforts=curves,
         reliability=bins,
         expected_error=calibration_error(bins),
     )
 
 
-def _cross_validated(lines: Sequence[Sequence[Sample]], terms: Sequence[Sequence[Sequence[float]]]) -> tuple[Bin, ...]:
-    """Reliability, each question predicted by a fit to the others of ``_FOLDS`` parts that it is not in."""
-    predicted: list[float] = []
-    right: list[bool] = []
+def _cross_validated(
+    lines: Sequence[Sequence[Sample]], terms: Sequence[Sequence[Sequence[float]]]
+) -> Iterator[tuple[float, bool]]:
+    """What is said of each answer by a fit to other questions than its own, and whether it is right."""
     for fold in range(_FOLDS):
         mine = [line[0].question % _FOLDS == fold for line in lines]
         others = [i for i, held in enumerate(mine) if not held]
         weights = np.array(
-            _logistic([row for i in others for row in terms[i]], [s.right for i in others for s in lines[i]])
+            logistic([row for i in others for row in terms[i]], [s.right for i in others for s in lines[i]])
         )
         for i, held in enumerate(mine):
             if held:
-                predicted += [float(1.0 / (1.0 + np.exp(-(np.array(row) @ weights)))) for row in terms[i]]
-                right += [s.right for s in lines[i]]
-    return reliability(predicted, right)
+                for row, sample in zip(terms[i], lines[i], strict=True):
+                    yield float(1.0 / (1.0 + np.exp(-(np.array(row) @ weights)))), sample.right
 
 
 def _expected(reading: Reading, lengths: Lengths, longest: int) -> float:
     return expected_length(lengths, reading.prompt_tokens, reading.kind, longest)
 
 
-def samples_of(recordings: Sequence[Recording], replayer: Replayer, drawn: int) -> list[list[Sample]]:
-    """Each line of thought as the loop would have probed it: the greedy one of a question, and so many drawn ones."""
+def samples_of(recordings: Sequence[Recording], replayer: Replayer, drawn: int, effort: str) -> list[list[Sample]]:
+    """Each line of thought as the loop would have probed it: the greedy one of a question, and so many drawn ones.
+
+    The first answer is the instant one, which the loop always has by the bundle's own effort.
+    """
     lines = []
     for i, recording in enumerate(recordings):
-        for one in recording.passes[: 1 + drawn]:
-            alone = msgspec.structs.replace(recording, passes=(one,))
-            keeping = _Keeping()
-            replayer.replay(alone, keeping, _ENDLESS_NS)
-            lines.append([_sample(i, recording, candidate) for candidate in keeping.kept])
+        thoughts = recording.efforts[effort]
+        for one in thoughts.passes[: 1 + drawn]:
+            alone = {**recording.efforts, effort: msgspec.structs.replace(thoughts, passes=(one,))}
+            keeping = _Keeping(effort)
+            replayer.replay(msgspec.structs.replace(recording, efforts=alone), keeping, _ENDLESS_NS)
+            lines.append([_sample(i, recording, candidate, effort) for candidate in keeping.kept])
     return [line for line in lines if line]
 
 
 class _Keeping(Following):
     """Thinks to the end and keeps every answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, effort: str) -> None:
+        self._effort = effort
         self.kept: list[Candidate] = []
 
     def begin(self, view: View) -> Plan:
-        return Plan()
+        return Plan(effort=self._effort)
 
     def judge(self, view: View) -> Verdict:
         return THINK
@@ -115,18 +135,19 @@ class _Keeping(Following):
         return found[-1]
 
 
-def _sample(question: int, recording: Recording, candidate: Candidate) -> Sample:
-    reading = reading_of(candidate, recording.prompt_tokens, recording.kind)
-    return Sample(question, reading, candidate.text in recording.right)
+def _sample(question: int, recording: Recording, candidate: Candidate, effort: str) -> Sample:
+    reading = reading_of(candidate, recording.plain.prompt_tokens, recording.kind)
+    return Sample(question, msgspec.structs.replace(reading, effort=effort), candidate.text in recording.right)
 
 
-def fit_lengths(recordings: Sequence[Recording]) -> Lengths:
-    """See ``Calibration.length``: least squares over all passes of a kind."""
+def fit_lengths(recordings: Sequence[Recording], effort: str) -> Lengths:
+    """See ``Curve.length``: least squares over all passes of a kind."""
     lengths: Lengths = {}
     for kind in sorted({recording.kind for recording in recordings}):
         mine = [recording for recording in recordings if recording.kind == kind]
-        n = np.array([recording.prompt_tokens / 100 for recording in mine for _ in recording.passes])
-        tokens = np.array([one.thought_tokens for recording in mine for one in recording.passes], dtype=np.float64)
+        passes = [(recording, one) for recording in mine for one in recording.efforts[effort].passes]
+        n = np.array([recording.plain.prompt_tokens / 100 for recording, _ in passes])
+        tokens = np.array([one.thought_tokens for _, one in passes], dtype=np.float64)
         terms = np.stack([np.ones_like(n), n, n * n], axis=1)
         found, *_ = np.linalg.lstsq(terms, tokens, rcond=None)
         spread = float(np.std(tokens - terms @ found))
@@ -148,11 +169,11 @@ def _later(lines: Sequence[Sequence[Sample]], lengths: Lengths, longest: int) ->
         later_terms(early, late.reading.thought_tokens - early.thought_tokens, _expected(early, lengths, longest))
         for early, late in pairs
     ]
-    return _logistic(terms, [late.right for _, late in pairs])
+    return logistic(terms, [late.right for _, late in pairs])
 
 
-def _logistic(terms: Sequence[Sequence[float]], right: Sequence[bool]) -> tuple[float, ...]:
-    """Weights of a logistic regression; the first term is constant."""
+def logistic(terms: Sequence[Sequence[float]], right: Sequence[bool], shrink: float = 1.0) -> tuple[float, ...]:
+    """Weights of a logistic regression; the first term is constant, the others are the smaller, the less ``shrink``."""
     if len(set(right)) < 2:
         raise CalibrationError("the answers of these questions are all right, or all wrong: add others")
     try:
@@ -163,7 +184,7 @@ def _logistic(terms: Sequence[Sequence[float]], right: Sequence[bool]) -> tuple[
     scale = np.maximum(x.std(axis=0), 1e-9)
     scale[0] = 1.0
     mean = np.where(np.arange(x.shape[1]) == 0, 0.0, x.mean(axis=0))
-    model: Any = LogisticRegression(C=1.0, fit_intercept=False, max_iter=2000)
+    model: Any = LogisticRegression(C=shrink, fit_intercept=False, max_iter=2000)
     model.fit((x - mean) / scale, np.array(right))
     weights: Array = model.coef_[0] / scale
     weights[0] -= float(weights @ mean)

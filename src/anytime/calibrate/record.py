@@ -1,6 +1,6 @@
 """Recording: whole thoughts of a bundle on questions, and what it would have answered all along them.
 
-One greedy thought a question, and as many drawn ones as wanted, several side by side. From a recording any policy can
+One greedy thought a question and effort, and as many drawn ones as wanted, several side by side. From a recording any policy can
 be replayed (``replay``) and a calibration fitted (``fit``), without running the model again.
 """
 
@@ -45,19 +45,30 @@ class Pass(msgspec.Struct, frozen=True):
     probes: tuple[Probe, ...]  # the first at 0 tokens, the last at all of them
 
 
-class Recording(msgspec.Struct, frozen=True):
-    """The passes of one question, the greedy one first, and the answers that are right of all that were given.
+class Thoughts(msgspec.Struct, frozen=True):
+    """What one question was thought of with one effort: the greedy pass first, then the drawn ones.
 
     ``waited`` is the greedy thought with its end taken back by "Wait".
     """
 
-    id: str
-    kind: str
     prompt_tokens: int
-    answer_steps: int
-    right: frozenset[str]
     passes: tuple[Pass, ...]
     waited: Pass | None
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """The thoughts of one question by effort, the bundle's own first, and the answers that are right of all given."""
+
+    id: str
+    kind: str
+    answer_steps: int
+    right: frozenset[str]
+    efforts: dict[str, Thoughts]
+
+    @property
+    def plain(self) -> Thoughts:
+        """With the effort that the bundle thinks with unless another is asked for."""
+        return next(iter(self.efforts.values()))
 
 
 Grade = Callable[[Question, str], bool]
@@ -85,7 +96,17 @@ class Recorder:
             PromptError, AnswerFormatError: the question cannot be asked of this bundle.
         """
         answer = compile_format(question.format() or Text(), self.codec)
-        prompt = self.codec.encode(question.question)
+        own = self.codec.effort
+        efforts = {
+            effort: self._thoughts(answer, self.codec.encode(question.question, effort))
+            for effort in (own, *(effort for effort in self.codec.efforts if effort != own))
+        }
+        passes = [one for thoughts in efforts.values() for one in (*thoughts.passes, thoughts.waited) if one]
+        given = {probe.text for one in passes for probe in one.probes if probe.text is not None}
+        right = frozenset(text for text in given if self.grade(question, text))
+        return Recording(question.id, answer.kind, answer.answer_steps, right, efforts)
+
+    def _thoughts(self, answer: Compiled, prompt: list[int]) -> Thoughts:
         base = self.engine.open()
         try:
             (logits,) = self.engine.run([Row(base, prompt)], 0)
@@ -104,9 +125,7 @@ class Recorder:
                     self.engine.close(seq)
         finally:
             self.engine.close(base)
-        given = {probe.text for one in (*passes, waited) if one for probe in one.probes if probe.text is not None}
-        right = frozenset(text for text in given if self.grade(question, text))
-        return Recording(question.id, answer.kind, len(prompt), answer.answer_steps, right, tuple(passes), waited)
+        return Thoughts(len(prompt), tuple(passes), waited)
 
     def _waited(self, answer: Compiled, greedy: Chain, prompt: Sequence[int]) -> Pass | None:
         """The greedy thought, going on behind "Wait" where it ended; None where there is little room for that."""

@@ -120,46 +120,61 @@ class _Replayed:
         self._close = len(machine.codec.close_ids)
         self._lines: list[_Line] = []
         self._rested: _Line | None = None
-        self._numbers, self._drawn = itertools.count(), itertools.cycle(range(1, len(recording.passes)))
+        self.effort = machine.codec.effort
+        self._thoughts = recording.plain
+        self._numbers, self._drawn = itertools.count(), itertools.count()
         self._instant = ""
         self._greedy = True
 
     def begin(self) -> list[Candidate]:
-        context, latency = self._job.cached_tokens, self._machine.latency
-        want = 1 + self._close
-        for size in self._machine.profile.chunks(self._recording.prompt_tokens + self._close - context, want):
-            self._spend(latency.run_ns(size, context))
-            context += size
-        line = _Line(0, self._recording.passes[0])
+        cached = self._job.cached_tokens
+        self._prefill(cached, self._thoughts.prompt_tokens + self._close - cached, 1 + self._close)
+        line = _Line(0, self._thoughts.passes[0])
         found = self._answers([line], "instant", [False])
         self._instant = line.last_answer
         return found
 
+    def _prefill(self, context: int, tokens: int, want: int) -> None:
+        for size in self._machine.profile.chunks(tokens, want):
+            self._spend(self._machine.latency.run_ns(size, context))
+            context += size
+
+    def reframing(self, effort: str) -> tuple[int, int]:
+        return self._machine.codec.reframing(self._thoughts.prompt_tokens, self.effort, effort)
+
     def start(self, plan: Plan) -> None:
+        if plan.effort is not None and plan.effort != self.effort:
+            self._prefill(*self.reframing(plan.effort), 1)
+            self.effort, self._thoughts = plan.effort, self._recording.efforts[plan.effort]
         sampling = plan.sampling or Sampling()
         self._greedy = plan.width == 1 and sampling.temperature == 0.0
         if plan.width > 1:
-            self._spend((plan.width - 1) * self._machine.profile.fork_ns(self._recording.prompt_tokens))
+            self._spend((plan.width - 1) * self._machine.profile.fork_ns(self._thoughts.prompt_tokens))
         self._rested = None
         self._lines = [
             _Line(
                 next(self._numbers),
-                self._recording.passes[0 if sampling.temperature == 0.0 else next(self._drawn)],
+                self._pass(sampling),
                 last_answer=self._instant,
             )
             for _ in range(plan.width)
         ]
+
+    def _pass(self, sampling: Sampling) -> Pass:
+        """The greedy pass, or the next of the drawn ones, which come round again."""
+        passes = self._thoughts.passes
+        return passes[0 if sampling.temperature == 0.0 else 1 + next(self._drawn) % (len(passes) - 1)]
 
     def stop(self) -> None:
         self._lines, self._rested = [], None
 
     def extend(self, text: str) -> None:
         """Only what the greedy thought says behind its first "Wait" was recorded."""
-        line, waited = self._rested, self._recording.waited
+        line, waited = self._rested, self._thoughts.waited
         assert line is not None
         assert waited is not None
         words = len(self._machine.codec.encode_text(text))
-        self._spend(self._machine.latency.run_ns(words, self._recording.prompt_tokens + line.tokens))
+        self._spend(self._machine.latency.run_ns(words, self._thoughts.prompt_tokens + line.tokens))
         line.recorded, line.tokens, line.extended = waited, line.tokens + words, line.extended + 1
         self._lines, self._rested = [line], None
 
@@ -173,7 +188,7 @@ class _Replayed:
 
     @property
     def context(self) -> int:
-        return self._recording.prompt_tokens + self.tokens
+        return self._thoughts.prompt_tokens + self.tokens
 
     @property
     def extended(self) -> int:
@@ -183,7 +198,7 @@ class _Replayed:
     @property
     def resumable(self) -> bool:
         line = self._rested
-        return line is not None and line.extended == 0 and self._greedy and self._recording.waited is not None
+        return line is not None and line.extended == 0 and self._greedy and self._thoughts.waited is not None
 
     @property
     def over(self) -> bool:
@@ -238,12 +253,13 @@ class _Replayed:
             line.tokens,
             probe.answer_tokens,
             likelihood=probe.likelihood,
+            effort=self.effort,
             complete=complete,
             agreed=line.agree(text),
             line=line.number,
         )
-        forecast, recording = self._machine.forecast, self._recording
-        return forecast.rated(candidate, recording.prompt_tokens, recording.kind) if forecast else candidate
+        forecast = self._machine.forecast
+        return forecast.rated(candidate, self._job.prompt_tokens, self._recording.kind) if forecast else candidate
 
     def _commit(self, line: _Line, tokens: int) -> None:
         line.tokens += tokens
@@ -281,11 +297,10 @@ class Replayer:
         machine = Machine(engine, self.codec, profile, latency, its_clock, nothing, self.forecast, wide=self._wide)
         ready_ns = budget_ns - profile.delivery_ns
         bank = _Bank(clock, ready_ns, policy.choose)
+        prompt_tokens = recording.plain.prompt_tokens
         answer: Any = _Format(recording.kind, recording.answer_steps)
-        job = Job(0, "", ready_ns, answer, Sampling(), policy, bank, prompt_tokens=recording.prompt_tokens)
-        work = Work(
-            recording.prompt_tokens, 0, len(self.codec.close_ids), recording.answer_steps, self.spec.max_context
-        )
+        job = Job(0, "", ready_ns, answer, Sampling(), policy, bank, prompt_tokens=prompt_tokens)
+        work = Work(prompt_tokens, 0, len(self.codec.close_ids), recording.answer_steps, self.spec.max_context)
         if isinstance(admit(work, ready_ns - clock.now_ns, profile), Refusal):
             job.stopped = "rejected"
         else:

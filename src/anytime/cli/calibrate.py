@@ -11,11 +11,9 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from anytime.cli.common import err, measuring, out, reported
-from anytime.errors import QuestionFileError
+from anytime.cli.common import err, measuring, out, reported, with_answers
 from anytime.runtime.forecast import Calibration
 from anytime.runtime.loading import find_profile, open_bundle
-from anytime.runtime.questions import Question, read_well_formed
 
 
 @reported
@@ -39,7 +37,7 @@ def calibrate(
     from anytime.calibrate.replay import Replayer
     from anytime.calibrate.store import recorded
 
-    asked = [question for file in questions for question in _with_answers(file, strict)]
+    asked = [question for file in questions for question in with_answers(file, strict)]
     loaded = open_bundle(bundle, threads)
     with measuring() as progress:
         profile = find_profile(loaded, None, False, progress)
@@ -55,18 +53,6 @@ def calibrate(
         return
     out.print(_reliability(calibration))
     out.print(f"wrote {made.path} ({made.id[:12]})", soft_wrap=True)
-
-
-def _with_answers(file: Path, strict: bool) -> list[Question]:
-    questions, malformed = read_well_formed(file)
-    if strict and malformed:
-        raise malformed[0]
-    for error in malformed:
-        err.print(f"[yellow]warning:[/yellow] {error}; the line is left out")
-    known = [question for question in questions if question.answer is not None]
-    if not known:
-        raise QuestionFileError(f"no question of {file} has an answer: add them, or give another file")
-    return known
 
 
 def _reliability(calibration: Calibration) -> Table:

@@ -9,13 +9,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from anytime.errors import AnytimeError, BudgetError, UsageError
+from anytime.errors import AnytimeError, BudgetError, QuestionFileError, UsageError
+from anytime.runtime.questions import Question, read_well_formed
 
 WRONG_USE, FAILURE = 2, 1
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -88,3 +90,16 @@ def measuring() -> Iterator[Callable[[str, float], None]]:
             progress.update(tasks[what], completed=done)  # type: ignore[arg-type]
 
         yield report
+
+
+def with_answers(file: Path, strict: bool) -> list[Question]:
+    """The questions of a file that have answers; unless strict, malformed lines are named and left out."""
+    questions, malformed = read_well_formed(file)
+    if strict and malformed:
+        raise malformed[0]
+    for error in malformed:
+        err.print(f"[yellow]warning:[/yellow] {error}; the line is left out")
+    known = [question for question in questions if question.answer is not None]
+    if not known:
+        raise QuestionFileError(f"no question of {file} has an answer: add them, or give another file")
+    return known

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from anytime.cli.common import err, out, reported
+from anytime.errors import UsageError
 
 
 class Weights(str, Enum):
@@ -19,6 +20,15 @@ class Weights(str, Enum):
     fp16 = "fp16"
     int8 = "int8"
     int4 = "int4"
+
+
+def _efforts(given: list[str]) -> dict[str, str]:
+    parted = [text.partition("=") for text in given]
+    if unclear := [name for name, _, text in parted if not name or not text]:
+        raise UsageError(
+            f"--effort {unclear[0]!r} is not NAME=TEXT: name the effort and give the text that asks for it"
+        )
+    return {name: text for name, _, text in parted}
 
 
 @reported
@@ -37,6 +47,14 @@ def export(
     ] = None,
     think: Annotated[str, typer.Option(help="The tag that begins a thought.")] = "<think>",
     close: Annotated[str, typer.Option(help="The tag that ends it, with the white space around it.")] = "</think>",
+    effort: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TEXT",
+            help="A text behind the question that asks for more or less thought.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Export CHECKPOINT through Optimum to ONNX, hold it to the original, and write a bundle, whole or not at all."""
     from anytime.export import export_checkpoint
@@ -51,6 +69,7 @@ def export(
             max_context=max_context,
             think=_unescape(think),
             close=_unescape(close),
+            efforts=_efforts(effort or []),
             progress=status.update,
         )
         if begin is not None:

@@ -11,6 +11,7 @@ from anytime.cli.calibrate import calibrate
 from anytime.cli.common import interrupted
 from anytime.cli.export import export
 from anytime.cli.profile import profile
+from anytime.cli.route import route
 from anytime.cli.run import run
 from anytime.cli.targets import targets
 
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, profile, calibrate, export, targets):
+for command in (run, profile, calibrate, route, export, targets):
     app.command()(command)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anytime.bundle import TOKENIZER, Chat
+from anytime.bundle import TOKENIZER, Chat, Frame
 from anytime.errors import ExportError
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+EFFORTS = ("low", "medium", "high")  # values of a template's reasoning_effort
 _MARK = "\ue000anytime\ue001"  # private-use characters, where the question will stand
 _PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
 
@@ -96,42 +98,54 @@ def _count_parameters(path: Path) -> int:
     return total
 
 
-def chat_of(source: Checkpoint, think: str, close: str) -> Chat:
-    """The chat part of the manifest. ``think`` is left out where the template's own prompt already ends with it."""
+def chat_of(source: Checkpoint, think: str, close: str, prompted: Mapping[str, str]) -> Chat:
+    """The chat part of the manifest. ``think`` is left out where the template's own prompt already ends with it.
+
+    Efforts are those that the template knows by ``reasoning_effort``, and ``prompted`` ones, which are a text behind the
+    question ("Think in a few words.").
+    """
     tokenizer = source.tokenizer
     template = tokenizer.chat_template or _PLAIN_TEMPLATE
     stop_ids = {tokenizer.eos_token_id, *_generation_stops(source)} - {None}
     if not stop_ids:
         raise ExportError(f"{source.path} names no end-of-text token: set eos_token in the tokenizer")
-    before, after = frame(tokenizer, template)
-    opened = after.rstrip().endswith(think.strip())
+    plain = frame(tokenizer, template, think)
+    efforts = {name: frame(tokenizer, template, think, name) for name in EFFORTS}
+    if len({*efforts.values()}) < len(EFFORTS):  # a template that knows no effort renders the same for all
+        efforts = {}
     return Chat(
         template=template,
         template_sha256=hashlib.sha256(template.encode()).hexdigest(),
-        before=before,
-        after=after if opened else after + think,
+        frame=plain,
         close=close,
         stop_ids=tuple(sorted(stop_ids)),
+        efforts=efforts | {name: _prompted(plain, text) for name, text in prompted.items()},
     )
 
 
-def frame(tokenizer: Any, template: str) -> tuple[str, str]:
-    """The template's text before and after the question.
+def _prompted(plain: Frame, text: str) -> Frame:
+    return Frame(plain.before, f"\n{text}{plain.after}")
+
+
+def frame(tokenizer: Any, template: str, think: str, effort: str | None = None) -> Frame:
+    """The template's text before and after the question, up to and including the tag that begins the thought.
 
     Raises:
         ExportError: it cannot be rendered, or does not show the question exactly once.
     """
     messages = [{"role": "user", "content": _MARK}]
+    asked = {"reasoning_effort": effort} if effort else {}
     try:
         text = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=True
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True, **asked
         )
     except Exception as error:  # a template is foreign code: it may divide by zero as well as be malformed
         raise ExportError(f"the chat template cannot be rendered ({error}): mend it in the tokenizer") from error
     before, mark, after = text.partition(_MARK)
     if not mark or _MARK in after:
         raise ExportError("the chat template does not show the question exactly once: mend it in the tokenizer")
-    return before, after
+    opened = after.rstrip().endswith(think.strip())
+    return Frame(before, after if opened else after + think)
 
 
 def _generation_stops(source: Checkpoint) -> list[int]:

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -43,6 +43,7 @@ def export_checkpoint(
     max_context: int | None = None,
     think: str = "<think>",
     close: str = "</think>",
+    efforts: Mapping[str, str] | None = None,
     progress: Progress = lambda step: None,
 ) -> Bundle:
     """Export a decoder-only checkpoint directory to a bundle at ``out``.
@@ -54,6 +55,8 @@ def export_checkpoint(
         max_context: tokens that a sequence can have; by default the model's own, at most 4,096.
         think, close: the model's tags around a thought, with any white space it puts around them; the opening one is
             left out where the chat template already writes it.
+        efforts: further efforts beside those that the template has, by name: a text behind the question that asks for
+            more or less thought ("Think in a few words.").
         progress: told what is being done.
 
     Raises:
@@ -65,7 +68,7 @@ def export_checkpoint(
     progress("reading the checkpoint")
     source = open_checkpoint(checkpoint)
     context = _context(source, max_context)
-    chat = chat_of(source, think, close)
+    chat = chat_of(source, think, close, efforts or {})
     with staging(out) as scratch:
         layout, graph = _write_graph(source, scratch / GRAPH, precision, context, progress)
         progress("writing the bundle")

@@ -14,7 +14,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """An answer of the model, with the thought (in tokens) that it rests on.
 
     ``confidence`` is the calibrated probability of being right where the bundle is calibrated, else the answer's own
-    likelihood, which ``likelihood`` always is. ``complete``: the thought ended by itself. ``agreed``: the answers just
+    likelihood, which ``likelihood`` always is. ``effort``: what
+    the thought was asked for with. ``complete``: the thought ended by itself. ``agreed``: the answers just
     before it on its line (the number ``line``) that were the same.
     """
 
@@ -27,6 +28,7 @@ class Candidate(msgspec.Struct, frozen=True):
     complete: bool = False
     agreed: int = 0
     line: int = 0
+    effort: str = ""
     thought: list[int] = msgspec.field(default_factory=list)  # grows; this answer's is the beginning
 
 

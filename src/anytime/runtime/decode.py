@@ -43,4 +43,4 @@ def decode(job: Job, machine: Machine) -> None:
         machine.engine.close(seq)
         raise
     team.stop()
-    machine.prefixes.park(seq, prompt)
+    machine.prefixes.park(seq, team.prompt)

@@ -17,7 +17,7 @@ from anytime.errors import BundleError
 from anytime.runtime.bank import Candidate
 
 CALIBRATION = "calibration.json"
-VERSION = 1
+VERSION = 2
 _LEAST, _MOST = 1e-6, 1.0 - 1e-6
 _AHEAD_KNOTS = (0.5, 0.8, 1.0, 1.2)  # of the thought still expected, where the curve of later answers may bend
 
@@ -31,12 +31,19 @@ class Reading(msgspec.Struct, frozen=True):
     agreed: int
     prompt_tokens: int
     kind: str
+    effort: str = ""
 
 
 def reading_of(candidate: Candidate, prompt_tokens: int, kind: str) -> Reading:
     """What is known of a candidate behind a prompt of so many tokens, in a format of this kind."""
     return Reading(
-        candidate.likelihood, candidate.thought_tokens, candidate.complete, candidate.agreed, prompt_tokens, kind
+        candidate.likelihood,
+        candidate.thought_tokens,
+        candidate.complete,
+        candidate.agreed,
+        prompt_tokens,
+        kind,
+        candidate.effort,
     )
 
 
@@ -48,21 +55,30 @@ class Bin(msgspec.Struct, frozen=True):
     count: int
 
 
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """The contents of ``calibration.json``.
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the thoughts of one effort.
 
     ``now`` weighs the terms of ``now_terms``, ``later`` those of ``later_terms``; ``length`` has, for each kind of
     answer, coefficients over 1, n, n² of a prompt of n tokens / 100 for the mean length of a whole thought, and the
-    standard deviation around it. ``reliability`` was cross-validated, on questions that a fit had not seen.
+    standard deviation around it.
+    """
+
+    now: tuple[float, ...]
+    later: tuple[float, ...]
+    length: dict[str, tuple[float, float, float, float]]
+    longest: int  # thought tokens of the longest one seen
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of ``calibration.json``: a curve for each effort, "" where the bundle knows none.
+
+    ``reliability`` was cross-validated, on questions that a fit had not seen.
     """
 
     version: int = VERSION
     questions: str
     count: int
-    now: tuple[float, ...]
-    later: tuple[float, ...]
-    length: dict[str, tuple[float, float, float, float]]
-    longest: int  # thought tokens of the longest one seen
+    efforts: dict[str, Curve]
     reliability: tuple[Bin, ...]
     expected_error: float
 
@@ -92,7 +108,8 @@ class Forecast:
 
     def probability(self, reading: Reading) -> float:
         """That the answer is right."""
-        return _logistic(self.calibration.now, now_terms(reading, self.length(reading.prompt_tokens, reading.kind)))
+        expected = self.length(reading.prompt_tokens, reading.kind, reading.effort)
+        return _logistic(self.calibration.efforts[reading.effort].now, now_terms(reading, expected))
 
     def rated(self, candidate: Candidate, prompt_tokens: int, kind: str) -> Candidate:
         """The candidate with the probability that it is right for its confidence."""
@@ -105,8 +122,8 @@ class Forecast:
 
     def outlook(self, reading: Reading, lengths: Sequence[int]) -> list[float]:
         """``later`` for several lengths: ``later_terms`` times the weights, what they have in common added up once."""
-        expected = self.length(reading.prompt_tokens, reading.kind)
-        known, weights = _known(reading, expected), self.calibration.later
+        expected = self.length(reading.prompt_tokens, reading.kind, reading.effort)
+        known, weights = _known(reading, expected), self.calibration.efforts[reading.effort].later
         products = _products(known)
         common = math.fsum(w * t for w, t in zip(weights, products, strict=False))
         first, bends = len(products), len(_AHEAD_KNOTS) + 2
@@ -119,13 +136,15 @@ class Forecast:
             for ahead in lengths
         ]
 
-    def length(self, prompt_tokens: int, kind: str) -> float:
+    def length(self, prompt_tokens: int, kind: str, effort: str) -> float:
         """Tokens that a whole thought is expected to have."""
-        return expected_length(self.calibration.length, prompt_tokens, kind, self.calibration.longest)
+        curve = self.calibration.efforts[effort]
+        return expected_length(curve.length, prompt_tokens, kind, curve.longest)
 
-    def spread(self, kind: str) -> float:
+    def spread(self, kind: str, effort: str) -> float:
         """Standard deviation of a whole thought's length around ``length``, in tokens."""
-        return self.calibration.length[kind][3] if kind in self.calibration.length else float(self.calibration.longest)
+        curve = self.calibration.efforts[effort]
+        return curve.length[kind][3] if kind in curve.length else float(curve.longest)
 
 
 def expected_length(

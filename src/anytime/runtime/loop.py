@@ -34,6 +34,8 @@ class Thinking(Protocol):
     @property
     def context(self) -> int: ...
     @property
+    def effort(self) -> str: ...
+    @property
     def extended(self) -> int: ...
     @property
     def resumable(self) -> bool: ...
@@ -44,6 +46,7 @@ class Thinking(Protocol):
     @property
     def at_boundary(self) -> bool: ...
     def begin(self) -> list[Candidate]: ...
+    def reframing(self, effort: str) -> tuple[int, int]: ...
     def start(self, plan: Plan) -> None: ...
     def stop(self) -> None: ...
     def extend(self, text: str) -> None: ...
@@ -71,7 +74,10 @@ class Loop:
         if verdict == CONCLUDE and self._job.bank.found:
             self._job.stopped = "early"
             return
-        self._start(verdict if isinstance(verdict, Plan) else Plan())
+        if self._start(verdict if isinstance(verdict, Plan) else Plan()):
+            self._think()
+
+    def _think(self) -> None:
         while self._team.width and not self._job.cancelled:
             if not self._go_on():
                 break
@@ -81,13 +87,27 @@ class Loop:
         if self._job.cancelled:
             self._job.stopped = "cancelled"
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, plan: Plan) -> bool:
+        """Begin a plan's lines, where there is time to ask for their effort; whether there was."""
+        if plan.effort not in (None, self._team.effort) and not self._fits_asking(plan.effort):
+            return False
         if plan.width > self._machine.rows:
             plan = msgspec.structs.replace(plan, width=self._machine.rows)
         self._plan, self._ended = plan, 0
         self._team.start(plan)
         self._latency = self._machine.latency_of(plan.width)
         self._spacing = self._probe_spacing()
+        return True
+
+    def _fits_asking(self, effort: str) -> bool:
+        """Whether there is time and room to change the prompt's effort, with a close behind it."""
+        context, again = self._team.reframing(effort)
+        left_ns, latency = self._left_ns(), self._machine.latency
+        for size in self._machine.profile.chunks(again, 1):
+            left_ns -= latency.upper_ns(size, context)
+            context += size
+        fits = context + self._close + self._answer_steps + 2 <= self._max_context
+        return fits and left_ns >= latency.closing_ns(context, self._close, self._answer_steps)
 
     def _go_on(self) -> bool:
         """One step, probe or close; False when that was the last."""
@@ -226,6 +246,8 @@ class Loop:
         return View(
             prompt_tokens=self._job.prompt_tokens,
             kind=self._job.answer.kind,
+            effort=team.effort,
+            efforts=self._machine.codec.efforts,
             found=self._job.bank.found,
             width=team.width,
             tokens=team.tokens,

@@ -91,6 +91,7 @@ class Pending(msgspec.Struct):
             text=text,
             stopped=stopped,
             source=best.source if best else "fallback",
+            effort=best.effort if best else "",
             confidence=best.confidence if best else 0.0,
             calibrated=self.machine.forecast is not None and best is not None,
             reason=reason,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
 from anytime.bundle import TOKENIZER, Bundle
 from anytime.errors import BundleError, PromptError
+from anytime.runtime.prefixes import common
+
+
+DEFAULT = ""  # the effort of a bundle whose template knows none
 
 
 class Codec:
     """Encodes questions and decodes thoughts for one bundle.
 
     The template's text around the question is encoded once; the question itself is encoded by a copy of the tokenizer
-    that knows no added tokens, so that ``<think>`` typed by a user is just text.
+    that knows no added tokens, so that ``<think>`` typed by a user is just text. ``efforts`` names the frames there are
+    around a question, and ``effort`` the one that is used unless another is asked for.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -23,7 +29,10 @@ class Codec:
         self._tokenizer = _open(raw, bundle)
         self._plain = _open(_without_added_tokens(raw), bundle)
         self._special_ids = frozenset(self._tokenizer.get_added_tokens_decoder())
-        self._before, self._after = self._ids(chat.before), self._ids(chat.after)
+        frames = {**chat.efforts, DEFAULT: chat.frame}
+        self._frames = {name: (self._ids(frame.before), self._ids(frame.after)) for name, frame in frames.items()}
+        self.efforts = tuple(frames) if chat.frame not in chat.efforts.values() else tuple(chat.efforts)
+        self.effort = next((name for name in self.efforts if frames[name] == chat.frame), DEFAULT)
         self.close_ids = self._ids(chat.close)
         self.close_tag_ids = self._ids(chat.close.strip())
         self.stop_ids = frozenset(chat.stop_ids)
@@ -58,19 +67,33 @@ class Codec:
                 f"the prompt is not valid Unicode at character {error.start}: decode the input as UTF-8"
             ) from error
 
-    def encode(self, prompt: str) -> list[int]:
+    def encode(self, prompt: str, effort: str | None = None) -> list[int]:
         """The whole prompt, up to and including the tag that begins the thought.
 
         Raises:
             PromptError: it leaves no room in the context.
         """
-        ids = self.encode_text(prompt)
-        whole = [*self._before, *ids, *self._after]
+        before, after = self._frames[self.effort if effort is None else effort]
+        whole = [*before, *self.encode_text(prompt), *after]
         if len(whole) + len(self.close_ids) + 1 > self._max_context:
             raise PromptError(
                 f"the prompt has {len(whole)} tokens and the model's context {self._max_context}: shorten it"
             )
         return whole
+
+    def reframe(self, prompt: Sequence[int], held: str, wanted: str) -> list[int]:
+        """An encoded prompt of one effort as that of another."""
+        (old_before, old_after), (before, after) = self._frames[held], self._frames[wanted]
+        return [*before, *prompt[len(old_before) : len(prompt) - len(old_after)], *after]
+
+    def reframing(self, prompt_tokens: int, held: str, wanted: str) -> tuple[int, int]:
+        """Of a prompt of so many tokens, how many are the same with another effort, and how many then must be run."""
+        (old_before, old_after), (before, after) = self._frames[held], self._frames[wanted]
+        length = prompt_tokens - len(old_before) - len(old_after) + len(before) + len(after)
+        same = common(old_before, before)
+        if old_before == before:
+            same = prompt_tokens - len(old_after) + common(old_after, after)
+        return same, length - same
 
     def encode_text(self, text: str) -> list[int]:
         """Text as text: no special token comes out, whatever was typed."""

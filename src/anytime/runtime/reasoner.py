@@ -30,7 +30,7 @@ from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import MAX_WAITING, Worker
-from anytime.scheduler.admission import Work, floor_ns
+from anytime.scheduler.admission import Work, floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock, seconds_to_ns
 from anytime.scheduler.profile import LatencyProfile
 
@@ -126,11 +126,32 @@ class Reasoner:
         Raises:
             PromptError, AnswerFormatError: as ``answer`` would.
         """
+        return floor_ns(self._work(prompt, answer), self.profile) / NS_PER_S
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether confidences are probabilities."""
+        return self._machine.forecast is not None
+
+    def expected(self, prompt: str, answer: AnswerFormat = DEFAULT_FORMAT) -> float:
+        """Seconds from asking to the answer that a whole thought, by the bundle's own effort, is expected to take.
+
+        Raises:
+            UsageError: the bundle is not calibrated.
+            PromptError, AnswerFormatError: as ``answer`` would.
+        """
+        forecast = self._machine.forecast
+        if forecast is None:
+            raise UsageError("the bundle is not calibrated, so its thoughts' lengths are unknown: 'anytime calibrate'")
+        work = self._work(prompt, answer)
+        tokens = forecast.length(work.prompt_tokens, self._compiled(answer).kind, self._machine.codec.effort)
+        return (floor_ns(work, self.profile) + thought_ns(work, tokens, self.profile)) / NS_PER_S
+
+    def _work(self, prompt: str, answer: AnswerFormat) -> Work:
         self._machine.codec.check(prompt)
         codec, spec = self._machine.codec, self._machine.engine.spec
         steps = self._compiled(answer).answer_steps
-        work = Work(len(codec.encode(prompt)), 0, len(codec.close_ids), steps, spec.max_context)
-        return floor_ns(work, self.profile) / NS_PER_S
+        return Work(len(codec.encode(prompt)), 0, len(codec.close_ids), steps, spec.max_context)
 
     def _compiled(self, answer: AnswerFormat) -> Compiled:
         if not isinstance(answer, Hashable):  # nor one of the formats, which compile_format says
@@ -145,7 +166,9 @@ class Reasoner:
     def _policy(self, name: str) -> Policy:
         policy = self._policies.get(name)
         if policy is None:
-            policy = self._policies[name] = policy_named(name, self._machine.forecast is not None)
+            policy = self._policies[name] = policy_named(
+                name, self._machine.forecast is not None, self._machine.codec.efforts
+            )
         return policy
 
     def submit(
@@ -166,7 +189,7 @@ class Reasoner:
         received_ns = self._machine.clock.now()
         if os.getpid() != self._process:
             raise EngineError("this Reasoner was loaded before a fork: load one in the child process")
-        deadline_ns = _deadline_ns(received_ns, budget, deadline)
+        deadline_ns = deadline_of(received_ns, budget, deadline)
         if not 0.0 <= min_confidence <= 1.0:
             raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
         self._machine.codec.check(prompt)
@@ -273,7 +296,7 @@ def _follow(pending: Pending) -> Iterator[Answer]:
         pending.cancel()
 
 
-def _deadline_ns(received_ns: int, budget: float | None, deadline: float | None) -> int:
+def deadline_of(received_ns: int, budget: float | None, deadline: float | None) -> int:
     """The absolute deadline. A budget that is zero or negative is no error: the answer is then a refusal."""
     if (budget is None) == (deadline is None):
         given = "both budget and deadline" if budget is not None else "neither budget nor deadline"

@@ -28,9 +28,10 @@ class Team:
     """Lines of thought behind one prompt, whose beginning ``seq`` may hold already."""
 
     def __init__(self, job: Job, machine: Machine, seq: Seq, prompt: Sequence[int]) -> None:
-        self._job, self._machine, self._seq, self._prompt = job, machine, seq, prompt
+        self._job, self._machine, self._seq, self.prompt = job, machine, seq, prompt
         self._engine, self._codec = machine.engine, machine.codec
         self._close = machine.codec.close_ids
+        self.effort = machine.codec.effort  # that the prompt asks for
         self._chains: list[Chain] = []  # being thought
         self._rested: Chain | None = None  # ended, and still in the engine
         self._solo: Solo | None = None
@@ -41,24 +42,34 @@ class Team:
 
     def begin(self) -> list[Candidate]:
         """Run the prompt with the close tag, in chunks; the instant answer, which rests on no thought."""
-        want = 1 + len(self._close)
-        tokens = [*self._prompt, *self._close][self._seq.length :]
+        logits = self._prefill([*self.prompt, *self._close], 1 + len(self._close))
+        self._first = logits[0].copy()
+        chain = Chain(self._seq, self._codec, Sampler(Sampling()))
+        found = self._answers([chain], [logits[-1]], "instant")
+        self._instant = chain.last_answer
+        self._engine.truncate(self._seq, len(self.prompt))
+        return found
+
+    def _prefill(self, tokens: Sequence[int], want: int) -> FloatArray:
+        """Run what the engine does not hold of these tokens; the logits at the last ``want``."""
+        tokens = tokens[self._seq.length :]
         for size in self._machine.profile.chunks(len(tokens), want)[:-1]:
             self._run([Row(self._seq, tokens[:size])])
             tokens = tokens[size:]
             if self._job.cancelled:
                 raise StepTerminated("cancelled between two chunks of the prompt")
         (logits,) = self._run([Row(self._seq, tokens, want)])
-        self._first = logits[0].copy()
-        chain = Chain(self._seq, self._codec, Sampler(Sampling()))
-        found = self._answers([chain], [logits[-1]], "instant")
-        self._instant = chain.last_answer
-        self._engine.truncate(self._seq, len(self._prompt))
-        return found
+        return logits
+
+    def reframing(self, effort: str) -> tuple[int, int]:
+        """Tokens that the prompt has in common with one that asks for this effort, and those then to be run."""
+        return self._codec.reframing(len(self.prompt), self.effort, effort)
 
     def start(self, plan: Plan) -> None:
         """Begin a plan's lines from the prompt; those before it are forgotten."""
         self.stop()
+        if plan.effort is not None and plan.effort != self.effort:
+            self._ask_for(plan.effort)
         self._plan = plan
         sampling = plan.sampling or self._job.sampling
         if plan.width > 1:
@@ -72,22 +83,29 @@ class Team:
             self._started += 1
         self._job.thought = self._chains[0].thought
         greedy = plan.width == 1 and sampling.temperature == 0.0
-        self._solo = Solo(self._chains[0], self._job, self._machine, self._prompt) if greedy else None
+        self._solo = Solo(self._chains[0], self._job, self._machine, self.prompt) if greedy else None
         self._drop_faulty()
+
+    def _ask_for(self, effort: str) -> None:
+        same, _ = self.reframing(effort)
+        self.prompt = self._codec.reframe(self.prompt, self.effort, effort)
+        self.effort = effort
+        self._engine.truncate(self._seq, same)
+        self._first = self._prefill(self.prompt, 1)[-1].copy()
 
     def stop(self) -> None:
         """Forget the lines being thought."""
         for chain in self._chains:
             self._leave(chain)
         self._chains, self._rested = [], None
-        self._engine.truncate(self._seq, min(self._seq.length, len(self._prompt)))
+        self._engine.truncate(self._seq, min(self._seq.length, len(self.prompt)))
 
     def extend(self, text: str) -> None:
         """Take the end of the line that ended last back, and think on behind ``text``."""
         chain = self._rested
         assert chain is not None, "no line has ended, or its row was given back"
         words = self._codec.encode_text(text)
-        self._engine.truncate(chain.seq, len(self._prompt) + len(chain.thought))
+        self._engine.truncate(chain.seq, len(self.prompt) + len(chain.thought))
         (logits,) = self._run([Row(chain.seq, words)])
         for token in words:
             self._commit(chain, token)
@@ -108,7 +126,7 @@ class Team:
     @property
     def context(self) -> int:
         """Tokens in the engine of the longest line."""
-        return max((chain.seq.length for chain in self._chains), default=len(self._prompt))
+        return max((chain.seq.length for chain in self._chains), default=len(self.prompt))
 
     @property
     def extended(self) -> int:
@@ -198,13 +216,14 @@ class Team:
             len(chain.thought),
             written.tokens,
             likelihood=written.likelihood,
+            effort=self.effort,
             complete=complete,
             agreed=chain.agree(text),
             line=chain.line,
             thought=chain.thought,
         )
         forecast = self._machine.forecast
-        return forecast.rated(candidate, len(self._prompt), self._job.answer.kind) if forecast else candidate
+        return forecast.rated(candidate, self._job.prompt_tokens, self._job.answer.kind) if forecast else candidate
 
     def _run(self, rows: Sequence[Row]) -> list[FloatArray]:
         return self._engine.run(rows, self._job.generation)

@@ -68,6 +68,14 @@ def instant_ns(work: Work, profile: LatencyProfile) -> int:
     return prefill_ns + answer_ns
 
 
+def thought_ns(work: Work, tokens: float, profile: LatencyProfile) -> int:
+    """Predicted time of so many steps of thought behind a prompt, with the close and the answer behind them."""
+    latency = profile.latency()
+    steps_ns = tokens * (latency.p * (work.prompt_tokens + tokens / 2) + latency.q)
+    closing_ns = latency.closing_ns(work.prompt_tokens + round(tokens), work.close_tokens, work.answer_steps)
+    return round(profile.segment_margin(round(tokens)) * steps_ns) + closing_ns
+
+
 def _prefill(work: Work, profile: LatencyProfile) -> Iterator[tuple[int, int]]:
     """The runs of the prompt with the close tag behind it: tokens, and what they stand behind."""
     context = work.cached_tokens

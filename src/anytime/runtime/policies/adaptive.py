@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from anytime.runtime.forecast import Forecast, reading_of
+from anytime.runtime.bank import Candidate
+from anytime.runtime.forecast import reading_of
 from anytime.runtime.policies.policy import CONCLUDE, THINK, Following, Plan, Verdict, View
 
 _AHEAD = (0.1, 0.25, 0.5, 0.75, 1.0, 1.1, 1.25)  # of the thought still expected
@@ -55,7 +56,6 @@ class ValueOfComputation(Following, msgspec.Struct, frozen=True):
         return CONCLUDE if self.judge(view) == CONCLUDE else Plan()
 
     def judge(self, view: View) -> Verdict:
-        assert view.forecast is not None
         if not view.found:
             return THINK
         last = view.found[-1]
@@ -63,7 +63,7 @@ class ValueOfComputation(Following, msgspec.Struct, frozen=True):
             return CONCLUDE
         if self.token_cost == 0.0 and self.hopeless == 0.0:
             return THINK
-        ahead = outlook(view.forecast, view, view.room(1))
+        ahead = outlook(view, last, view.room(1), view.effort)
         worth = max((later - last.confidence - self.token_cost * n for n, later in ahead), default=0.0)
         best = max((later for _, later in ahead), default=0.0)
         if max(best, last.confidence) < self.hopeless:
@@ -71,11 +71,13 @@ class ValueOfComputation(Following, msgspec.Struct, frozen=True):
         return THINK if worth > 0.0 or self.token_cost == 0.0 else CONCLUDE
 
 
-def outlook(forecast: Forecast, view: View, room: int) -> list[tuple[int, float]]:
-    """Numbers of thought tokens that may come, within ``room``, and how likely an answer behind them is right."""
-    last = view.found[-1]
-    reading = reading_of(last, view.prompt_tokens, view.kind)
-    left = max(1.0, forecast.length(view.prompt_tokens, view.kind) - last.thought_tokens)
-    lengths = sorted({max(1, round(share * left)) for share in _AHEAD})
-    fitting = [n for n in lengths if n <= room]
-    return list(zip(fitting, forecast.outlook(reading, fitting), strict=True))
+def outlook(view: View, known: Candidate, room: int, effort: str) -> list[tuple[int, float]]:
+    """Numbers of thought tokens that may come, within ``room``, and how likely an answer behind them is right.
+
+    ``known`` is the answer found on this thought last, or the instant one for a thought that is yet to begin.
+    """
+    assert view.forecast is not None
+    reading = msgspec.structs.replace(reading_of(known, view.prompt_tokens, view.kind), effort=effort)
+    left = max(1.0, view.expected(effort) - known.thought_tokens)
+    fitting = sorted({max(1, min(room, round(share * left))) for share in _AHEAD}) if room > 0 else []
+    return list(zip(fitting, view.forecast.outlook(reading, fitting), strict=True))

@@ -59,8 +59,7 @@ class PredictedLength(Following, msgspec.Struct, frozen=True):
     k: float = 1.5
 
     def begin(self, view: View) -> Plan:
-        assert view.forecast is not None
-        expected = view.forecast.length(view.prompt_tokens, view.kind)
+        expected = view.expected()
         return Plan(limit=max(1, round(self.k * expected)))
 
     def judge(self, view: View) -> Verdict:
@@ -78,8 +77,8 @@ class Difficulty(Following, msgspec.Struct, frozen=True):
     def begin(self, view: View) -> Plan:
         assert view.forecast is not None
         p = view.found[-1].confidence if view.found else 0.0
-        expected = view.forecast.length(view.prompt_tokens, view.kind)
-        longest = view.forecast.calibration.longest
+        expected = view.expected()
+        longest = view.forecast.calibration.efforts[view.effort].longest
         return Plan(limit=max(1, round(self.stretch * (p * expected + (1 - p) * longest))))
 
     def judge(self, view: View) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -32,10 +33,11 @@ POLICIES = {
     "width-depth": "parallel.WidthDepth",
 }
 CALIBRATED = frozenset({"value", "predicted-length", "difficulty", "width-depth"})  # of no use without a calibration
+_EFFORT = "effort"
 
 
-def policy_named(spec: str, calibrated: bool) -> Policy:
-    """The policy of this name and settings.
+def policy_named(spec: str, calibrated: bool, efforts: Sequence[str]) -> Policy:
+    """The policy of this name and settings; ``effort``, one of the bundle's, is a setting of every one.
 
     ``auto`` on a bundle that is not calibrated thinks until the deadline.
 
@@ -50,21 +52,30 @@ def policy_named(spec: str, calibrated: bool) -> Policy:
     if name in CALIBRATED and not calibrated:
         raise UsageError(f"the policy {name!r} needs a calibrated bundle: make one with 'anytime calibrate'")
     if name == "auto" and not calibrated:
-        return UntilDeadline()
+        name = "until-deadline"
     module, _, kind = POLICIES[name].partition(".")
     policy: type[Any] = getattr(import_module(f"anytime.runtime.policies.{module}"), kind)
-    made: Policy = policy(**_settings(name, policy, settings))
-    return made
+    given = _settings(name, policy, settings)
+    effort = given.pop(_EFFORT, None)
+    if effort is not None and effort not in efforts:
+        known = f"it has {', '.join(efforts)}" if len(efforts) > 1 else "it has one only"
+        raise UsageError(f"this bundle has no effort {effort!r}: {known}")
+    made: Policy = policy(**given)
+    if effort is None:
+        return made
+    from anytime.runtime.policies.effort import AtEffort
+
+    return AtEffort(made, effort)
 
 
 def _settings(name: str, policy: type[Any], text: str) -> dict[str, Any]:
     """``threshold=0.9,k=4`` as arguments, of the type that each default has."""
-    known: dict[str, Any] = {field.name: field.default for field in msgspec.structs.fields(policy)}
+    known: dict[str, Any] = {_EFFORT: "", **{field.name: field.default for field in msgspec.structs.fields(policy)}}
     given: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
         if key not in known:
-            raise UsageError(f"the policy {name!r} has no setting {key!r}: it has {', '.join(known) or 'none'}")
+            raise UsageError(f"the policy {name!r} has no setting {key!r}: it has {', '.join(known)}")
         try:
             given[key] = type(known[key])(value)
         except ValueError as error:

@@ -125,8 +125,7 @@ class WidthDepth(msgspec.Struct, frozen=True):
     slack: float = 1.1
 
     def begin(self, view: View) -> Plan:
-        assert view.forecast is not None
-        length = self.slack * view.forecast.length(view.prompt_tokens, view.kind)
+        length = self.slack * view.expected()
         widths = [width for width in range(2, view.rows + 1) if view.room(width) >= length]
         return Plan(max(widths), _DRAWN, probes=False) if widths else Plan()
 

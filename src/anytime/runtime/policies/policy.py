@@ -21,7 +21,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     ``width`` of them side by side, drawn with ``sampling`` (None: as the request says, and each with a seed of its
     own). At ``limit`` tokens a thought is closed. Without ``probes`` it answers only at its end. ``draw_answers`` draws
-    the answers too, instead of taking the likeliest.
+    the answers too, instead of taking the likeliest. ``effort`` is asked of them (None: what the prompt asks for now).
     """
 
     width: int = 1
@@ -29,6 +29,7 @@ class Plan(msgspec.Struct, frozen=True):
     limit: int | None = None
     probes: bool = True
     draw_answers: bool = False
+    effort: str | None = None
 
 
 class Extend(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ Verdict: TypeAlias = "Literal['think', 'conclude'] | Plan | Extend"
 class View(msgspec.Struct, frozen=True):
     """What a policy sees.
 
-    ``found`` are the accepted answers, oldest first. ``width`` lines are being thought, the longest ``tokens`` long;
+    The prompt asks for ``effort``, one of ``efforts``. ``found`` are the accepted answers, oldest first. ``width`` lines are being thought, the longest ``tokens`` long;
     ``ended`` have ended by themselves since the plan began, the last one's end taken back ``extended`` times.
     ``room(width)``: thought tokens that so many lines can each still take.
     ``rows`` lines at most can be thought side by side.
@@ -53,6 +54,8 @@ class View(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     kind: str  # of the answer's format: choices, grammar or text
+    effort: str
+    efforts: Sequence[str]
     found: Sequence[Candidate]
     width: int
     tokens: int
@@ -61,6 +64,11 @@ class View(msgspec.Struct, frozen=True):
     rows: int
     room: Callable[[int], int]
     forecast: Forecast | None
+
+    def expected(self, effort: str | None = None) -> float:
+        """Predicted length of a whole thought, in tokens; only where there is a forecast."""
+        assert self.forecast is not None
+        return self.forecast.length(self.prompt_tokens, self.kind, self.effort if effort is None else effort)
 
 
 class Policy(Protocol):
