@@ -21,7 +21,7 @@ from anytime.runtime.questions import Question
 from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.router import Router, features, read_router
 from anytime.testing import MockClock, ScriptedEngine
-from tests.conftest import MS, make_profile, thinker, write_bundle
+from tests.conftest import make_profile, thinker, write_bundle
 from tests.doubles import LEFT_OR_RIGHT, flat_curve
 from tests.test_cli import anytime
 
@@ -50,7 +50,7 @@ def cascade(tmp_path: Path, latency: Latency) -> Iterator[MakeCascade]:
             engines.append(ScriptedEngine(clock, latency, script, vocab_size=64, max_context=256))
             profile = make_profile(latency, bundle.id, engines[-1].spec)
             reasoners.append(Reasoner(engines[-1], Codec(bundle), profile, bundle, clock))
-        made.append(Cascade(reasoners, clock=clock, **options))  # type: ignore[arg-type]
+        made.append(Cascade(reasoners, **options))  # type: ignore[arg-type]
         return made[-1], engines, clock
 
     yield make
@@ -121,7 +121,7 @@ def test_a_router_sends_a_question_straight_on(cascade: MakeCascade) -> None:
     both, (small, large), _ = cascade(0.97, 0.99)
     hopeless = tuple([-9.0] + [0.0] * (len(features("")) - 1))
     fine = tuple([9.0] + [0.0] * (len(features("")) - 1))
-    routed_on = Cascade(both._reasoners, Router(("small", "large"), (hopeless, fine)), clock=both._clock)
+    routed_on = Cascade(both._reasoners, Router(("small", "large"), (hopeless, fine)))
     assert ask(routed_on, 500).text == "right"
     assert not small.runs
     assert large.runs

@@ -8,6 +8,7 @@ from anytime.runtime.policies.adaptive import ConfidenceExit, Consensus, ValueOf
 from anytime.runtime.policies.auto import Auto
 from anytime.runtime.policies.budget import BudgetForcing, Difficulty, Fixed, PredictedLength, SplitBudget
 from anytime.runtime.policies.effort import AtEffort
+from anytime.runtime.policies.meta import MetaReasoner
 from anytime.runtime.policies.parallel import (
     BestOf,
     NoThinking,
@@ -41,6 +42,7 @@ _BASELINES: Mapping[str, Sequence[Policy]] = {
     "short-first": [ShortestFirst(m, k) for m, k in ((1, 2), (1, 4), (3, 4))],
     "best-of": [BestOf(k) for k in (2, 4, 8)],
     "weighted-vote": [WeightedVote(k) for k in (2, 4, 8)],
+    "meta-reasoner": [MetaReasoner()],
     "width-depth": [WidthDepth(slack) for slack in (1.0, 1.25)],
 }
 
@@ -56,6 +58,7 @@ _SAVERS: Mapping[str, Sequence[Policy]] = {
     "consensus": [Consensus(probes) for probes in (2, 3, 4, 5, 6, 8, 10, 12, 16)],
     "value": [ValueOfComputation(cost) for cost in _COSTS],
     "short-first": [ShortestFirst(1, 2)],
+    "meta-reasoner": [MetaReasoner()],
 }
 _CUTS_FINELY: Sequence[Policy] = [Fixed(tokens) for tokens in (*range(0, 128, 8), *range(128, 512, 32))]
 

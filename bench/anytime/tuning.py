@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from anytime.calibrate.control import learn
 from anytime.calibrate.fit import fit
 from anytime.calibrate.record import Recording
 from anytime.calibrate.replay import Replayer
-from anytime.runtime.forecast import Forecast
+from anytime.runtime.forecast import Calibration, Forecast
 from anytime.runtime.policies.policy import Policy
 from bench.anytime.contenders import contenders, savers
 from bench.anytime.figures import ACCURACY_SLACK, index
@@ -79,12 +80,16 @@ def half(one: Set, i: int) -> list[Recording]:
     return one.recordings[i::2]
 
 
+def _known(recordings: Sequence[Recording], replayer: Replayer) -> Calibration:
+    return learn(recordings, replayer, fit(recordings, replayer, "the other half"))
+
+
 def cross_fitted(sets: Sequence[Set], replayer: Replayer) -> list[Replayer]:
     """A replayer for each half, with a forecast fitted to the other: on questions it was fitted to, it is too good."""
     return [
         dataclasses.replace(
             replayer,
-            forecast=Forecast(fit([one for part in sets for one in half(part, 1 - i)], replayer, "the other half")),
+            forecast=Forecast(_known([one for part in sets for one in half(part, 1 - i)], replayer)),
         )
         for i in range(2)
     ]

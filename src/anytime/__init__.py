@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from anytime.runtime.pending import Pending
     from anytime.runtime.reasoner import Reasoner
     from anytime.runtime.sampling import Sampling
+    from anytime.runtime.together import answer_together
 
 __all__ = [
     "Answer",
@@ -52,6 +53,7 @@ __all__ = [
     "Text",
     "Tokens",
     "UsageError",
+    "answer_together",
 ]
 __version__ = "0.1.0"
 
@@ -67,6 +69,7 @@ _HOMES = {
     "Sampling": "sampling",
     "Text": "formats",
     "Tokens": "answer",
+    "answer_together": "together",
 }
 
 

@@ -63,9 +63,10 @@ class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a question becomes a prompt, a thought begins and ends, and an answer stops.
 
     ``frame`` is the chat template's text around a question, rendered when the bundle was made, and ``efforts`` has the
-    frames that ask for more or less thought, by name, least first. ``close`` is the whole text that ends a thought by force, up to
-    the first token of the answer; the tag in it (``close`` without surrounding white space) is what the model itself
-    writes when it is done. The template itself is kept for the record only.
+    frames that ask for more or less thought, by name, least first. ``packs`` questions at most are answered in one
+    prompt. ``close`` is the whole text that ends a thought by force, up to the first token of the answer; the tag in it
+    (``close`` without surrounding white space) is what the model itself writes when it is done. The template itself is
+    kept for the record only.
     """
 
     template: str
@@ -74,6 +75,7 @@ class Chat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     close: str
     stop_ids: tuple[int, ...]
     efforts: dict[str, Frame] = {}
+    packs: int = 1
 
 
 class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 """Recording: whole thoughts of a bundle on questions, and what it would have answered all along them.
 
-One greedy thought a question and effort, and as many drawn ones as wanted, several side by side. From a recording any policy can
-be replayed (``replay``) and a calibration fitted (``fit``), without running the model again.
+One greedy thought a question and effort, and as many drawn ones as wanted, several side by side. From a recording any
+policy can be replayed (``replay``) and a calibration fitted (``fit``), without running the model again.
 """
 
 from __future__ import annotations

@@ -161,9 +161,9 @@ class _Replayed:
         ]
 
     def _pass(self, sampling: Sampling) -> Pass:
-        """The greedy pass, or the next of the drawn ones, which come round again."""
-        passes = self._thoughts.passes
-        return passes[0 if sampling.temperature == 0.0 else 1 + next(self._drawn) % (len(passes) - 1)]
+        """The greedy pass, or the next of the drawn ones, coming round again; greedy too where none was recorded."""
+        greedy, *drawn = self._thoughts.passes
+        return drawn[next(self._drawn) % len(drawn)] if drawn and sampling.temperature > 0.0 else greedy
 
     def stop(self) -> None:
         self._lines, self._rested = [], None

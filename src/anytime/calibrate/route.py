@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,15 +17,11 @@ _FOLDS = 5
 _SHRINK = 0.1  # inverse strength of the penalty on weights: many words occur in few questions
 
 
-def right_of(loaded: Loaded, questions: Sequence[Question], progress: Callable[[int], None]) -> list[bool]:
+def right_of(loaded: Loaded, questions: Iterable[Question]) -> list[bool]:
     """Whether a whole greedy thought of a bundle ends with the right answer."""
     recorder = Recorder(loaded.engine, loaded.codec, samples=0)
-    right = []
-    for i, question in enumerate(questions):
-        recording = recorder.record(question)
-        right.append(recording.plain.passes[0].probes[-1].text in recording.right)
-        progress(i + 1)
-    return right
+    recordings = map(recorder.record, questions)
+    return [recording.plain.passes[0].probes[-1].text in recording.right for recording in recordings]
 
 
 def train(questions: Sequence[Question], bundles: Sequence[str], right: Sequence[Sequence[bool]]) -> Router:

@@ -32,6 +32,7 @@ def calibrate(
     Use questions like those that the bundle will be asked, and never the ones it is tested with.
     """
     from anytime.calibrate.calibrated import write_calibrated
+    from anytime.calibrate.control import learn
     from anytime.calibrate.fit import fit
     from anytime.calibrate.record import Recorder
     from anytime.calibrate.replay import Replayer
@@ -46,7 +47,9 @@ def calibrate(
         task = bar.add_task("recording", total=len(asked))
         found = recorded(asked, recorder, recordings, lambda done: bar.update(task, completed=done))
     replayer = Replayer(profile, loaded.codec, None, loaded.engine.spec)
-    calibration = fit(found, replayer, ", ".join(file.name for file in questions))
+    with err.status("fitting"):
+        fitted = fit(found, replayer, ", ".join(file.name for file in questions))
+        calibration = learn(found, replayer, fitted)
     made = write_calibrated(loaded.bundle, calibration, output)
     if as_json:
         print(json.dumps({**msgspec.to_builtins(calibration), "bundle": made.id, "path": str(made.path)}))

@@ -47,6 +47,7 @@ def export(
     ] = None,
     think: Annotated[str, typer.Option(help="The tag that begins a thought.")] = "<think>",
     close: Annotated[str, typer.Option(help="The tag that ends it, with the white space around it.")] = "</think>",
+    packs: Annotated[int, typer.Option(help="Questions in one prompt that the model was trained to answer.")] = 1,
     effort: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,6 +71,7 @@ def export(
             think=_unescape(think),
             close=_unescape(close),
             efforts=_efforts(effort or []),
+            packs=packs,
             progress=status.update,
         )
         if begin is not None:

@@ -18,7 +18,7 @@ from anytime.runtime.loading import open_bundle
 
 @reported
 def route(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE…", help="Two or more bundles, the cheapest first.")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Two or more bundles, the cheapest first.")],
     questions: Annotated[list[Path], typer.Option(help="A .jsonl file of questions with answers; may be repeated.")],
     output: Annotated[Path, typer.Option("--out", help="The router's file, to be written.")],
     sure: Annotated[float, typer.Option(help="The probability of being right that is enough.")] = 0.95,
@@ -42,8 +42,7 @@ def route(
         loaded = open_bundle(path, threads)
         ids.append(loaded.bundle.id)
         with Progress(console=err, transient=True) as bar:
-            task = bar.add_task(f"asking {path.name}", total=len(asked))
-            right.append(right_of(loaded, asked, lambda done, task=task, bar=bar: bar.update(task, completed=done)))
+            right.append(right_of(loaded, bar.track(asked, description=f"asking {path.name}")))
     router = train(asked, ids, right)
     accuracy, shares = routed(asked, ids, right, sure)
     output.write_bytes(msgspec.json.encode(router))

@@ -98,11 +98,11 @@ def _count_parameters(path: Path) -> int:
     return total
 
 
-def chat_of(source: Checkpoint, think: str, close: str, prompted: Mapping[str, str]) -> Chat:
+def chat_of(source: Checkpoint, think: str, close: str, prompted: Mapping[str, str], packs: int) -> Chat:
     """The chat part of the manifest. ``think`` is left out where the template's own prompt already ends with it.
 
-    Efforts are those that the template knows by ``reasoning_effort``, and ``prompted`` ones, which are a text behind the
-    question ("Think in a few words.").
+    Efforts are those that the template knows by ``reasoning_effort``, and ``prompted`` ones, which are a text behind
+    the question ("Think in a few words.").
     """
     tokenizer = source.tokenizer
     template = tokenizer.chat_template or _PLAIN_TEMPLATE
@@ -120,6 +120,7 @@ def chat_of(source: Checkpoint, think: str, close: str, prompted: Mapping[str, s
         close=close,
         stop_ids=tuple(sorted(stop_ids)),
         efforts=efforts | {name: _prompted(plain, text) for name, text in prompted.items()},
+        packs=packs,
     )
 
 

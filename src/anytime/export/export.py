@@ -44,6 +44,7 @@ def export_checkpoint(
     think: str = "<think>",
     close: str = "</think>",
     efforts: Mapping[str, str] | None = None,
+    packs: int = 1,
     progress: Progress = lambda step: None,
 ) -> Bundle:
     """Export a decoder-only checkpoint directory to a bundle at ``out``.
@@ -57,6 +58,7 @@ def export_checkpoint(
             left out where the chat template already writes it.
         efforts: further efforts beside those that the template has, by name: a text behind the question that asks for
             more or less thought ("Think in a few words.").
+        packs: how many questions in one prompt the model was trained to answer (see ``runtime.packing``).
         progress: told what is being done.
 
     Raises:
@@ -65,10 +67,12 @@ def export_checkpoint(
     """
     if not close.strip():
         raise ExportError("the closing tag is empty: give the text with which the model ends its thought (--close)")
+    if packs < 1:
+        raise ExportError(f"packs is {packs}: a prompt has at least one question")
     progress("reading the checkpoint")
     source = open_checkpoint(checkpoint)
     context = _context(source, max_context)
-    chat = chat_of(source, think, close, efforts or {})
+    chat = chat_of(source, think, close, efforts or {}, packs)
     with staging(out) as scratch:
         layout, graph = _write_graph(source, scratch / GRAPH, precision, context, progress)
         progress("writing the bundle")

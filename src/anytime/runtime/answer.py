@@ -30,11 +30,12 @@ class Tokens(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The best answer found by the deadline.
 
-    ``stopped`` says why thinking ended, ``source`` where the answer came from: after the whole thought or as much of
-    it as time allowed (``thought``), part-way (``probe``), before any (``instant``), or from the caller's own
-    ``fallback``, which is on time but not the model's. ``effort`` is what its thought was asked for with. ``late`` means delivered after the deadline; ``overrun``, that
-    a step ran past its plan and the caller left without waiting for it. ``faults`` counts lines of thought and answers
-    that were dropped because the model's logits were no numbers. Instants are nanoseconds of the monotonic clock.
+    ``stopped`` says why thinking ended, ``source`` where the answer came from: after the whole thought or as much of it
+    as time allowed (``thought``), part-way (``probe``), before any (``instant``), or from the caller's own
+    ``fallback``, which is on time but not the model's. ``effort`` is what its thought was asked for with. ``late``
+    means delivered after the deadline; ``overrun``, that a step ran past its plan and the caller left without waiting
+    for it. ``faults`` counts lines of thought and answers that were dropped because the model's logits were no numbers.
+    Instants are nanoseconds of the monotonic clock.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Several bundles behind one: the question is routed, doubt is passed on, and the deadline decides what is affordable."""
+"""Several bundles behind one: routed by the question, passed on where there is doubt, within one deadline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anytime.runtime.answer import Answer
 from anytime.runtime.formats import AnswerFormat
 from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
 from anytime.runtime.router import Router, read_router
-from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
+from anytime.scheduler.clock import NS_PER_S
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -32,14 +32,7 @@ class Cascade:
     the time that leaves for it; so the deadline is one for all of them.
     """
 
-    def __init__(
-        self,
-        reasoners: Sequence[Reasoner],
-        router: Router | None = None,
-        *,
-        sure: float = 0.95,
-        clock: Clock = MONOTONIC,
-    ) -> None:
+    def __init__(self, reasoners: Sequence[Reasoner], router: Router | None = None, *, sure: float = 0.95) -> None:
         if len(reasoners) < 2:
             raise UsageError(f"{len(reasoners)} bundles are no cascade: give two or more, the cheapest first")
         for reasoner in reasoners:
@@ -50,7 +43,8 @@ class Cascade:
                 )
         if not 0.0 <= sure <= 1.0:
             raise UsageError(f"sure is {sure}: it must be between 0 and 1")
-        self._reasoners, self._router, self._sure, self._clock = list(reasoners), router, sure, clock
+        self._reasoners, self._router, self._sure = list(reasoners), router, sure
+        self._clock = reasoners[0].clock
 
     @classmethod
     def load(

@@ -72,13 +72,15 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """The contents of ``calibration.json``: a curve for each effort, "" where the bundle knows none.
 
-    ``reliability`` was cross-validated, on questions that a fit had not seen.
+    ``control`` has the weights of the meta-reasoner's actions. ``reliability`` was cross-validated, on questions that a
+    fit had not seen.
     """
 
     version: int = VERSION
     questions: str
     count: int
     efforts: dict[str, Curve]
+    control: dict[str, tuple[float, ...]] = {}
     reliability: tuple[Bin, ...]
     expected_error: float
 

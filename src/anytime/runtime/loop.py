@@ -254,6 +254,7 @@ class Loop:
             ended=self._ended,
             extended=team.extended,
             rows=self._machine.rows,
+            spent=self._job.thought_tokens + self._job.answer_tokens,
             room=self._thought_room,
             forecast=self._machine.forecast,
         )

@@ -11,7 +11,6 @@ from anytime.bundle import TOKENIZER, Bundle
 from anytime.errors import BundleError, PromptError
 from anytime.runtime.prefixes import common
 
-
 DEFAULT = ""  # the effort of a bundle whose template knows none
 
 

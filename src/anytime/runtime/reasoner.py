@@ -129,6 +129,11 @@ class Reasoner:
         return floor_ns(self._work(prompt, answer), self.profile) / NS_PER_S
 
     @property
+    def clock(self) -> Clock:
+        """By which deadlines are kept."""
+        return self._machine.clock
+
+    @property
     def calibrated(self) -> bool:
         """Whether confidences are probabilities."""
         return self._machine.forecast is not None

@@ -9,7 +9,7 @@ import msgspec
 
 from anytime.runtime.bank import Candidate
 from anytime.runtime.policies.adaptive import ValueOfComputation, outlook
-from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
+from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View
 from anytime.runtime.policies.vote import final_answers
 
 _PROBES = 1.05  # a thought with its probes takes so many times as long as one without

@@ -11,7 +11,6 @@ import msgspec
 
 from anytime.errors import UsageError
 from anytime.runtime.policies.policy import Policy
-from anytime.runtime.policies.until import UntilDeadline
 
 # Where each is defined; loaded when first asked for, because most programs use one.
 POLICIES = {
@@ -31,8 +30,11 @@ POLICIES = {
     "best-of": "parallel.BestOf",
     "weighted-vote": "parallel.WeightedVote",
     "width-depth": "parallel.WidthDepth",
+    "meta-reasoner": "meta.MetaReasoner",
 }
-CALIBRATED = frozenset({"value", "predicted-length", "difficulty", "width-depth"})  # of no use without a calibration
+CALIBRATED = frozenset(
+    {"value", "predicted-length", "difficulty", "width-depth", "meta-reasoner"}
+)  # of no use without a calibration
 _EFFORT = "effort"
 
 

@@ -46,10 +46,10 @@ Verdict: TypeAlias = "Literal['think', 'conclude'] | Plan | Extend"
 class View(msgspec.Struct, frozen=True):
     """What a policy sees.
 
-    The prompt asks for ``effort``, one of ``efforts``. ``found`` are the accepted answers, oldest first. ``width`` lines are being thought, the longest ``tokens`` long;
-    ``ended`` have ended by themselves since the plan began, the last one's end taken back ``extended`` times.
-    ``room(width)``: thought tokens that so many lines can each still take.
-    ``rows`` lines at most can be thought side by side.
+    The prompt asks for ``effort``, one of ``efforts``. ``found`` are the accepted answers, oldest first. ``width``
+    lines are being thought, the longest ``tokens`` long; ``ended`` have ended by themselves since the plan began, the
+    last one's end taken back ``extended`` times. ``room(width)``: thought tokens that so many lines can each still
+    take. ``spent``: tokens so far, of all thoughts and answers. ``rows`` lines at most can be thought side by side.
     """
 
     prompt_tokens: int
@@ -62,6 +62,7 @@ class View(msgspec.Struct, frozen=True):
     ended: int
     extended: int
     rows: int
+    spent: int
     room: Callable[[int], int]
     forecast: Forecast | None
 

@@ -1,0 +1,88 @@
+"""The meta-reasoner: after every answer, a contextual bandit decides whether to go on, stop, restart or switch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from anytime.runtime.bank import Candidate
+from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
+from anytime.runtime.policies.vote import final_answers, log_odds
+from anytime.runtime.sampling import Sampling
+
+CONTINUE, STOP, RESTART, SWITCH = ACTIONS = ("continue", "conclude", "restart", "switch")
+_DRAWN = Sampling(0.6)
+
+
+class MetaReasoner(msgspec.Struct, frozen=True):
+    """Takes the action with the highest expected reward in the context there is (Meta-Reasoner, 2502.19918).
+
+    The reward is being right, less what the tokens from there on cost; it is linear in ``context_of``, as in LinUCB,
+    with weights learned by ``anytime calibrate`` from replays that explored. Nothing is explored in operation.
+    ``restart`` draws another thought, ``switch`` asks for the next effort.
+    """
+
+    def begin(self, view: View) -> Plan | Literal["conclude"]:
+        verdict = self.judge(view)
+        if isinstance(verdict, Plan):
+            return verdict
+        return CONCLUDE if verdict == CONCLUDE else Plan()
+
+    def judge(self, view: View) -> Verdict:
+        return verdict_of(self.action(view), view) if view.found else THINK
+
+    def action(self, view: View) -> str:
+        """What pays most, of what is possible."""
+        assert view.forecast is not None
+        weights, context = view.forecast.calibration.control, context_of(view)
+        able = [action for action in possible(view) if action in weights]
+        return max(able, key=lambda action: math.fsum(w * x for w, x in zip(weights[action], context, strict=True)))
+
+    def choose(self, found: Sequence[Candidate]) -> Candidate:
+        """The surest of what the thoughts ended with, the later of two alike."""
+        return max(reversed(final_answers(found)), key=lambda candidate: candidate.confidence)
+
+
+def possible(view: View) -> list[str]:
+    """The actions there are: a thought that ended does not go on, and one effort has no other."""
+    begun = [CONTINUE] if view.width or not _thought(view) else []
+    return [*begun, STOP, RESTART, *([SWITCH] if len(view.efforts) > 1 else [])]
+
+
+def verdict_of(action: str, view: View) -> Verdict:
+    if action == RESTART:
+        return Plan(sampling=_DRAWN)
+    if action == SWITCH:
+        place = view.efforts.index(view.effort)
+        return Plan(effort=view.efforts[(place + 1) % len(view.efforts)])
+    return THINK if action == CONTINUE else CONCLUDE
+
+
+def context_of(view: View) -> list[float]:
+    """What the bandit sees of a request: the last answer and the surest, how far the thought is, what time is left."""
+    last, lines = view.found[-1], final_answers(view.found)
+    expected = max(1.0, view.expected())
+    room = min(2.0, view.room(1) / expected)
+    surest = max(log_odds(candidate.confidence) for candidate in lines) / 6.0
+    share = min(1.5, last.thought_tokens / expected)
+    return [
+        1.0,
+        log_odds(last.confidence) / 6.0,
+        surest,
+        float(last.complete),
+        share,
+        room,
+        float(room >= 1.0 - share),
+        math.log1p(last.agreed),
+        math.log1p(len(lines)),
+        expected / 300.0,
+        surest * room,
+        float(last.complete) * surest,
+    ]
+
+
+def _thought(view: View) -> bool:
+    return view.found[-1].source != "instant"

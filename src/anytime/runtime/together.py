@@ -1,0 +1,117 @@
+"""Questions that arrive together, with one deadline: packed into few prompts where that is sooner, then in turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from anytime.errors import UsageError
+from anytime.runtime.answer import Answer
+from anytime.runtime.formats import AnswerFormat
+from anytime.runtime.packing import packable, packed_format, packed_prompt, parts, unpacked
+from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
+from anytime.scheduler.clock import NS_PER_S
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_FAST = "fixed:tokens=0"
+
+
+class _Group(msgspec.Struct):
+    """Questions (their places in the list) of one prompt, and what answering them takes."""
+
+    places: Sequence[int]
+    prompt: str
+    answer: AnswerFormat
+    floor_ns: int
+    thought_ns: int  # from asking to the answer behind a whole thought; the floor, where no thought is wanted or known
+    fast: bool = False
+
+    @property
+    def need_ns(self) -> int:
+        return self.floor_ns if self.fast else self.thought_ns
+
+
+def answer_together(
+    reasoner: Reasoner, prompts: Sequence[str], *, slow: float = 1.0, **request: Unpack[Request]
+) -> list[Answer]:
+    """An answer for each of several questions, all by one deadline, in their order.
+
+    Questions of one line are packed, as many as the bundle's model was trained for, where the time that this is
+    expected to take (or the floor, where the bundle is not calibrated) is less than that of one after the other. Groups
+    are answered in turn, each with its share of the time by what it needs, so that time left over goes to those behind.
+    The answers of a group share its thought, and its confidence, which is that of all of them being right.
+
+    ``slow`` is the mixing factor of System-1.x (2407.14414): the share of the questions, the hardest by the length of
+    the thought that is predicted, that are thought about; the others get fast answers, without thought.
+
+    The other arguments and errors are those of ``Reasoner.answer``; ``accept`` is asked of each answer.
+
+    Raises:
+        UsageError: there is no question, or ``slow`` is no share.
+    """
+    if not prompts:
+        raise UsageError("there is no question: give one or more")
+    if not 0.0 <= slow <= 1.0:
+        raise UsageError(f"slow is {slow}: it must be between 0 and 1")
+    clock = reasoner.clock
+    received_ns = clock.now()
+    deadline_ns = deadline_of(received_ns, request.pop("budget", None), request.pop("deadline", None))
+    groups = _groups(reasoner, prompts, request.get("answer", DEFAULT_FORMAT), slow)
+    answers: dict[int, Answer] = {}
+    for i, group in enumerate(groups):
+        asked: Request = {**request, "answer": group.answer}
+        asked["deadline"] = (deadline_ns - _kept_ns(groups[i:], deadline_ns - clock.now())) / NS_PER_S
+        if group.fast:
+            asked["policy"] = _FAST
+        if (accept := request.get("accept")) is not None and len(group.places) > 1:
+            asked["accept"] = _each(accept)
+        found = unpacked(reasoner.answer(group.prompt, **asked), len(group.places))
+        answers |= zip(group.places, found, strict=True)
+    return [answers[i] for i in range(len(prompts))]
+
+
+def _groups(reasoner: Reasoner, prompts: Sequence[str], answer: AnswerFormat, slow: float) -> list[_Group]:
+    alone = [_group(reasoner, [i], prompt, answer) for i, prompt in enumerate(prompts)]
+    hardest = sorted(range(len(prompts)), key=lambda i: alone[i].thought_ns, reverse=True)
+    for i in hardest[math.ceil(slow * len(prompts)) :]:
+        alone[i].fast = True
+    most = reasoner.bundle.manifest.chat.packs if all(map(packable, prompts)) else 1
+    groups: list[_Group] = []
+    for fast in (True, False):
+        of_kind = [group for group in alone if group.fast == fast]
+        for start in range(0, len(of_kind), most):
+            groups += _packed(reasoner, of_kind[start : start + most], answer, fast)
+    return groups
+
+
+def _group(reasoner: Reasoner, places: Sequence[int], prompt: str, answer: AnswerFormat) -> _Group:
+    floor_ns = round(NS_PER_S * reasoner.floor(prompt, answer))
+    thought_ns = round(NS_PER_S * reasoner.expected(prompt, answer)) if reasoner.calibrated else floor_ns
+    return _Group(places, prompt, answer, floor_ns, thought_ns)
+
+
+def _packed(reasoner: Reasoner, alone: Sequence[_Group], answer: AnswerFormat, fast: bool) -> Sequence[_Group]:
+    """These questions as one group, where that can be and takes less time."""
+    several = packed_format(answer, len(alone)) if len(alone) > 1 else None
+    if several is None:
+        return alone
+    places = [i for group in alone for i in group.places]
+    together = _group(reasoner, places, packed_prompt([group.prompt for group in alone]), several)
+    together.fast = fast
+    return [together] if together.need_ns < sum(group.need_ns for group in alone) else alone
+
+
+def _kept_ns(groups: Sequence[_Group], left_ns: int) -> int:
+    """Time to keep for the groups behind the first: their share, and never less than their floors."""
+    behind = groups[1:]
+    share = sum(group.need_ns for group in behind) / sum(group.need_ns for group in groups)
+    return max(round(left_ns * share), sum(group.floor_ns for group in behind))
+
+
+def _each(accept: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda text: all(map(accept, parts(text)))
