@@ -16,9 +16,10 @@ from anytime.runtime.bank import AnswerBank, Candidate
 from anytime.runtime.compiling import compile_format
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import FloatArray, Row
-from anytime.runtime.forecast import Calibration, Curve, Forecast, Reading, later_terms, now_terms
+from anytime.runtime.forecast import Calibration, Curve, Forecast, Reading, fresh_terms, later_terms, now_terms
 from anytime.runtime.formats import AnswerFormat, Choices
 from anytime.runtime.job import Job, Machine
+from anytime.runtime.policies.meta import ACTIONS, CONTINUE
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.policies.until import UntilDeadline
 from anytime.runtime.prefixes import Prefixes
@@ -125,7 +126,11 @@ def decode_alone(
 def flat_forecast(now: float, length: int, later: float | None = None) -> Forecast:
     """Every answer is right with probability ``now``, and with ``later`` after more thought, which takes ``length``."""
     curve = flat_curve(now, length, now if later is None else later)
-    return Forecast(Calibration(questions="none", count=0, efforts={"": curve}, reliability=(), expected_error=0.0))
+    control = {action: (float(action == CONTINUE), *[0.0] * 11) for action in ACTIONS}  # the meta-reasoner thinks on
+    known = Calibration(
+        questions="none", count=0, efforts={"": curve}, control=control, reliability=(), expected_error=0.0
+    )
+    return Forecast(known)
 
 
 def flat_curve(now: float, length: int, later: float) -> Curve:
@@ -137,6 +142,7 @@ def flat_curve(now: float, length: int, later: float) -> Curve:
     return Curve(
         now=constant(now, len(now_terms(reading, 1.0))),
         later=constant(later, len(later_terms(reading, 1, 1.0))),
+        fresh=constant(later, len(fresh_terms(reading, 1, 1.0))),
         length={"choices": shape, "grammar": shape, "text": shape},
         longest=2 * length,
     )

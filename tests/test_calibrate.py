@@ -14,6 +14,7 @@ import pytest
 
 from anytime.bundle import Bundle
 from anytime.calibrate.calibrated import write_calibrated
+from anytime.calibrate.control import learn
 from anytime.calibrate.fit import calibration_error, fit, reliability
 from anytime.calibrate.record import Pass, Probe, Recorder, Recording, Thoughts
 from anytime.calibrate.replay import Replayer
@@ -25,6 +26,7 @@ from anytime.runtime.forecast import CALIBRATION, Forecast, Reading, later_terms
 from anytime.runtime.loading import forecast_of
 from anytime.runtime.policies.adaptive import ConfidenceExit, Consensus
 from anytime.runtime.policies.budget import BudgetForcing, Fixed
+from anytime.runtime.policies.meta import MetaReasoner
 from anytime.runtime.policies.parallel import SelfConsistency
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.policies.until import UntilDeadline
@@ -154,6 +156,10 @@ def test_a_fit_finds_what_answers_are_worth(codec: Codec, profile: LatencyProfil
     at = [forecast.probability(Reading(p, 20, False, 0, 80, "choices")) for p in (0.4, 0.6, 0.8)]
     assert at == pytest.approx([0.16, 0.36, 0.64], abs=0.15)
     assert forecast.later(Reading(0.5, 10, False, 0, 80, "choices"), 30) > 0.8
+    ends = [forecast.fresh(Reading(0.5, 0, False, 0, 80, "choices"), "", tokens) for tokens in (10, 30, 60)]
+    assert ends[0] < 0.6
+    assert ends[2] > 0.8
+    assert ends == sorted(ends)
 
 
 def test_an_outlook_is_the_terms_times_the_weights() -> None:
@@ -171,6 +177,19 @@ def test_an_outlook_is_the_terms_times_the_weights() -> None:
             for n in lengths
         ]
         assert forecast.outlook(reading, lengths) == pytest.approx([1 / (1 + math.exp(-z)) for z in expected])
+
+
+def test_the_meta_reasoner_learns_what_pays(codec: Codec, profile: LatencyProfile) -> None:
+    """It thinks on while answers are poor, and is nearly as often right as whole thoughts are; nothing is random."""
+    recordings, plain = made_up(150), Replayer(profile, codec, None, SPEC)
+    known = fit(recordings, plain, "made up")
+    learned = learn(recordings, plain, known)
+    assert learned == learn(recordings, plain, known)
+    assert set(learned.control) == {"continue", "conclude", "restart"}  # there is no other effort to switch to
+    replayer = Replayer(profile, codec, Forecast(learned), SPEC)
+    outcomes = [replayer.replay(one, MetaReasoner(), 10**12) for one in made_up(100, seed=1)]
+    assert np.mean([outcome.right for outcome in outcomes]) > 0.9
+    assert np.mean([outcome.thought_tokens for outcome in outcomes]) < 200
 
 
 def test_too_little_to_learn_from_is_an_error(codec: Codec, profile: LatencyProfile) -> None:

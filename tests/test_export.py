@@ -38,6 +38,17 @@ def export(checkpoint: Path, out: Path, **options: Any) -> Bundle:
     return export_checkpoint(checkpoint, out, **options)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [("--effort", "brief", "not NAME=TEXT"), ("--effort", "=x", "not NAME=TEXT"), ("--packs", "0", "at least one")],
+)
+def test_what_a_prompt_can_ask_for_is_checked(option: str, value: str, why: str, tmp_path: Path) -> None:
+    """An effort has a name and a text, a prompt at least one question; nothing is read before that is known."""
+    result = CliRunner().invoke(app, ["export", str(tmp_path), str(tmp_path / "out"), option, value])
+    assert result.exit_code != 0
+    assert why in result.stderr.replace("\n", " ")
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_is_fused_and_agrees(name: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     """Prefill beyond a window, single steps and longer runs give transformers' logits to 1e-4, over a shared cache."""

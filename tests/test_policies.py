@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.adaptive import ConfidenceExit, Consensus, ValueOfComputation
 from anytime.runtime.policies.auto import Auto
 from anytime.runtime.policies.budget import BudgetForcing, Difficulty, Fixed, PredictedLength, SplitBudget
+from anytime.runtime.policies.meta import ACTIONS, CONTINUE, RESTART, STOP, MetaReasoner
 from anytime.runtime.policies.named import CALIBRATED, POLICIES, policy_named
 from anytime.runtime.policies.parallel import (
     BestOf,
@@ -56,6 +58,7 @@ EVERY: list[Policy] = [
     BestOf(),
     WeightedVote(),
     WidthDepth(),
+    MetaReasoner(),
 ]
 
 
@@ -240,6 +243,21 @@ def test_auto_probes_only_where_time_is_ample(codec: Codec, profile: LatencyProf
     _, ample, _, _ = decode_alone(turns_at(5), 150 * MS, codec, profile, policy=Auto(), forecast=forecast)
     assert "probe" not in [c.source for c in short.offered]
     assert "probe" in [c.source for c in ample.offered]
+
+
+@pytest.mark.parametrize(("action", "complete"), [(CONTINUE, 1), (STOP, 0), (RESTART, 2)])
+def test_the_meta_reasoner_does_what_pays_most(
+    action: str, complete: int, codec: Codec, profile: LatencyProfile
+) -> None:
+    """Going on ends in one whole thought, concluding in none, and restarting draws line after line."""
+    known = flat_forecast(0.6, 20).calibration
+    control = {name: (float(name == action), *[0.0] * 11) for name in ACTIONS}
+    forecast = Forecast(msgspec.structs.replace(known, control=control))
+    script = thinker("abcd", lambda n: "left")
+    job, bank, _, clock = decode_alone(script, 60 * MS, codec, profile, policy=MetaReasoner(), forecast=forecast)
+    assert clock.now() <= 60 * MS
+    assert min(2, sum(c.complete for c in bank.offered)) == complete
+    assert job.stopped == {CONTINUE: "complete", STOP: "early", RESTART: "deadline"}[action]
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -21,6 +21,7 @@ from anytime.runtime.forecast import (
     Curve,
     Reading,
     expected_length,
+    fresh_terms,
     later_terms,
     now_terms,
     reading_of,
@@ -31,6 +32,7 @@ BINS = 10
 LEAST_QUESTIONS = 50
 _FOLDS = 5  # for measuring the error of a fit on questions that it has not seen
 _DRAWN = 3  # passes of a question that are fitted beside the greedy one
+_CUTS, _LONGEST_CUT = 12, 1.6  # of each thought, up to so many times the expected length
 _PAIRS = 3  # of each answer with later ones of its line
 _ENDLESS_NS = 3_600 * 10**9
 
@@ -67,7 +69,8 @@ def fit(recordings: Sequence[Recording], replayer: Replayer, name: str) -> Calib
         terms = [[now_terms(s.reading, _expected(s.reading, lengths, longest)) for s in line] for line in lines]
         now = logistic([row for rows in terms for row in rows], [s.right for line in lines for s in line])
         later = _later(lines, lengths, longest)
-        curves[effort] = Curve(now=now, later=later, length=lengths, longest=longest)
+        fresh = _fresh(recordings, effort, lengths, longest)
+        curves[effort] = Curve(now=now, later=later, fresh=fresh, length=lengths, longest=longest)
         for said, true in _cross_validated(lines, terms):
             predicted.append(said)
             right.append(true)
@@ -170,6 +173,22 @@ def _later(lines: Sequence[Sequence[Sample]], lengths: Lengths, longest: int) ->
         for early, late in pairs
     ]
     return logistic(terms, [late.right for _, late in pairs])
+
+
+def _fresh(recordings: Sequence[Recording], effort: str, lengths: Lengths, longest: int) -> tuple[float, ...]:
+    """The weights of ``Curve.fresh``, from thoughts cut off after numbers of tokens drawn at random."""
+    rng = random.Random(0)
+    terms, right = [], []
+    for recording in recordings:
+        instant, prompt_tokens = recording.plain.passes[0].probes[0], recording.plain.prompt_tokens
+        reading = Reading(instant.likelihood, 0, False, 0, prompt_tokens, recording.kind, effort)
+        expected = _expected(reading, lengths, longest)
+        for one in recording.efforts[effort].passes[: 1 + _DRAWN]:
+            for _ in range(_CUTS):
+                tokens = round(expected * rng.uniform(0.0, _LONGEST_CUT))
+                terms.append(fresh_terms(reading, tokens, expected))
+                right.append(one.answer(tokens).text in recording.right)
+    return logistic(terms, right)
 
 
 def logistic(terms: Sequence[Sequence[float]], right: Sequence[bool], shrink: float = 1.0) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ policy can be replayed (``replay``) and a calibration fitted (``fit``), without 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,10 @@ class Pass(msgspec.Struct, frozen=True):
     complete: bool
     boundaries: tuple[int, ...]
     probes: tuple[Probe, ...]  # the first at 0 tokens, the last at all of them
+
+    def answer(self, tokens: int) -> Probe:
+        """What it would have answered after so many tokens: what it answered at the probe before."""
+        return self.probes[bisect.bisect_right(self.probes, tokens, key=lambda probe: probe.tokens) - 1]
 
 
 class Thoughts(msgspec.Struct, frozen=True):

@@ -102,8 +102,7 @@ class _Line:
         return max(1, min(stop, self.recorded.thought_tokens) - self.tokens)
 
     def answer(self) -> Probe:
-        probes = self.recorded.probes
-        return probes[bisect.bisect_right(probes, self.tokens, key=lambda probe: probe.tokens) - 1]
+        return self.recorded.answer(self.tokens)
 
     def agree(self, text: str) -> int:
         self.agreed = self.agreed + 1 if text == self.last_answer else 0

@@ -19,6 +19,8 @@ from anytime.runtime.bank import Candidate
 CALIBRATION = "calibration.json"
 VERSION = 2
 _LEAST, _MOST = 1e-6, 1.0 - 1e-6
+_FRESH_KNOTS = (0.5, 0.8, 1.0, 1.15)  # of the expected length, where the curve may bend
+_MOST_SHARE = 1.5  # beyond, a thought is as good as done
 _AHEAD_KNOTS = (0.5, 0.8, 1.0, 1.2)  # of the thought still expected, where the curve of later answers may bend
 
 
@@ -58,13 +60,14 @@ class Bin(msgspec.Struct, frozen=True):
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of the thoughts of one effort.
 
-    ``now`` weighs the terms of ``now_terms``, ``later`` those of ``later_terms``; ``length`` has, for each kind of
-    answer, coefficients over 1, n, n² of a prompt of n tokens / 100 for the mean length of a whole thought, and the
-    standard deviation around it.
+    ``now`` weighs the terms of ``now_terms``, ``later`` those of ``later_terms``, ``fresh`` those of ``fresh_terms``;
+    ``length`` has, for each kind of answer, coefficients over 1, n, n² of a prompt of n tokens / 100 for the mean
+    length of a whole thought, and the standard deviation around it.
     """
 
     now: tuple[float, ...]
     later: tuple[float, ...]
+    fresh: tuple[float, ...]
     length: dict[str, tuple[float, float, float, float]]
     longest: int  # thought tokens of the longest one seen
 
@@ -138,6 +141,14 @@ class Forecast:
             for ahead in lengths
         ]
 
+    def fresh(self, reading: Reading, effort: str, tokens: int) -> float:
+        """That a thought of this effort, begun afresh and closed after ``tokens`` if it is not done, ends right.
+
+        ``reading`` is of the instant answer.
+        """
+        expected = self.length(reading.prompt_tokens, reading.kind, effort)
+        return _logistic(self.calibration.efforts[effort].fresh, fresh_terms(reading, tokens, expected))
+
     def length(self, prompt_tokens: int, kind: str, effort: str) -> float:
         """Tokens that a whole thought is expected to have."""
         curve = self.calibration.efforts[effort]
@@ -169,6 +180,20 @@ def later_terms(reading: Reading, ahead: int, expected: float) -> list[float]:
     """The same for a time to come: bends along the share of the thought that is left, and products with the rest."""
     known, bends = _known(reading, expected), _bends(reading, ahead, expected)
     return [*_products(known), *bends, *(k * b for k in known for b in bends)]
+
+
+def fresh_terms(reading: Reading, tokens: int, expected: float) -> list[float]:
+    """What is known before a thought begins, and the share of its expected length that there is time for.
+
+    The share's bends are multiplied with the kind of answer and the length only: with the first answer's likelihood
+    too, forecasts of questions that the fit had not seen were no better.
+    """
+    share = min(_MOST_SHARE, tokens / expected)
+    bends = [share, *(max(0.0, share - knot) for knot in _FRESH_KNOTS)]
+    p = min(_MOST, max(_LEAST, reading.likelihood))
+    kind, length = float(reading.kind == "choices"), math.log(expected) / 6.0
+    known = [1.0, math.log(p / (1.0 - p)) / 6.0, length, kind]
+    return [*known, *(k * b for k in (1.0, kind, length) for b in bends)]
 
 
 def _bends(reading: Reading, ahead: int, expected: float) -> list[float]:

@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from anytime.runtime.bank import Candidate
-from anytime.runtime.policies.adaptive import ValueOfComputation, outlook
+from anytime.runtime.forecast import reading_of
+from anytime.runtime.policies.adaptive import ValueOfComputation
 from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View
 from anytime.runtime.policies.vote import final_answers
 
@@ -45,33 +46,43 @@ class Auto(msgspec.Struct, frozen=True):
     def judge(self, view: View) -> Verdict:
         if view.width:
             return self._value().judge(view)
-        best, tried = self.choose(view.found), {candidate.effort for candidate in final_answers(view.found)}
-        others = [effort for effort in view.efforts if effort not in tried]
-        if best.confidence >= self.sure or not others:
+        best = self.choose(view.found)
+        tried = max(view.expected(candidate.effort) for candidate in final_answers(view.found))
+        harder = [effort for effort in view.efforts if view.expected(effort) > tried]
+        if best.confidence >= self.sure or not harder:
             return CONCLUDE
-        promise, effort = max((self._promise(view, effort), effort) for effort in others)
-        cost = self.token_cost * view.expected(effort)
-        return self._plan(view, effort) if (1.0 - best.confidence) * promise > cost else CONCLUDE
+        doubt = 1.0 - best.confidence
+        gain, effort = max(
+            (doubt * self._promise(view, effort) - self._cost(view, effort), effort) for effort in harder
+        )
+        return self._plan(view, effort) if gain > 0.0 else CONCLUDE
 
     def choose(self, found: Sequence[Candidate]) -> Candidate:
-        """The surest of what the thoughts ended with: within one, a later answer knows more than a surer one."""
-        return max(reversed(final_answers(found)), key=lambda candidate: candidate.confidence)
+        """The surest of what whole thoughts ended with, or else the latest answer.
+
+        Within a thought, a later answer knows more than a surer one; and one that was cut short does not outweigh a
+        whole one before it, because it was begun where that had failed.
+        """
+        ended = [candidate for candidate in final_answers(found) if candidate.complete]
+        return max(reversed(ended), key=lambda candidate: candidate.confidence) if ended else found[-1]
 
     def _value(self) -> ValueOfComputation:
         return ValueOfComputation(self.token_cost, self.sure)
 
     def _plan(self, view: View, effort: str) -> Plan:
-        return Plan(probes=self.token_cost > 0.0 or self._ample(view, effort), effort=effort)
+        return Plan(probes=self._ample(view, effort), effort=effort)
 
     def _worth(self, view: View, effort: str) -> float:
-        """The best that a thought of this effort promises, less its tokens."""
-        return max((p - self.token_cost * n for n, p in self._ahead(view, effort)), default=0.0)
+        """What a thought of this effort promises, less its tokens."""
+        return self._promise(view, effort) - self._cost(view, effort)
 
     def _promise(self, view: View, effort: str) -> float:
-        return max((p for _, p in self._ahead(view, effort)), default=0.0)
+        assert view.forecast is not None
+        reading = reading_of(view.found[0], view.prompt_tokens, view.kind)
+        return view.forecast.fresh(reading, effort, view.room(1))
 
-    def _ahead(self, view: View, effort: str) -> list[tuple[int, float]]:
-        return outlook(view, view.found[0], view.room(1), effort)
+    def _cost(self, view: View, effort: str) -> float:
+        return self.token_cost * min(view.room(1), view.expected(effort))
 
     def _ample(self, view: View, effort: str) -> bool:
         """Whether a whole thought with its probes is sure to fit."""
