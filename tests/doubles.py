@@ -142,7 +142,7 @@ def flat_curve(now: float, length: int, later: float) -> Curve:
     return Curve(
         now=constant(now, len(now_terms(reading, 1.0))),
         later=constant(later, len(later_terms(reading, 1, 1.0))),
-        fresh=constant(later, len(fresh_terms(reading, 1, 1.0))),
+        fresh=constant(later, len(fresh_terms(0.5, "text", 1, 1.0))),
         length={"choices": shape, "grammar": shape, "text": shape},
         longest=2 * length,
     )

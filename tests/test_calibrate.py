@@ -156,7 +156,7 @@ def test_a_fit_finds_what_answers_are_worth(codec: Codec, profile: LatencyProfil
     at = [forecast.probability(Reading(p, 20, False, 0, 80, "choices")) for p in (0.4, 0.6, 0.8)]
     assert at == pytest.approx([0.16, 0.36, 0.64], abs=0.15)
     assert forecast.later(Reading(0.5, 10, False, 0, 80, "choices"), 30) > 0.8
-    ends = [forecast.fresh(Reading(0.5, 0, False, 0, 80, "choices"), "", tokens) for tokens in (10, 30, 60)]
+    ends = [forecast.fresh(0.5, 80, "choices", "", tokens) for tokens in (10, 30, 60)]
     assert ends[0] < 0.6
     assert ends[2] > 0.8
     assert ends == sorted(ends)

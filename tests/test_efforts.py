@@ -145,6 +145,17 @@ def test_auto_thinks_again_where_a_thought_left_doubt(codec: Codec, profile: Lat
     assert not [c for c in view_of_one.offered if c.complete]  # the instant answer was sure enough
 
 
+def test_auto_thinks_harder_when_the_caller_refuses(codec: Codec, profile: LatencyProfile) -> None:
+    """Without any accepted answer the other effort is tried, and its answer is there to be refused too."""
+    for accept, texts in ((lambda text: False, []), (lambda text: text == "right", ["right"])):
+        job, bank, _, _ = decode_alone(
+            script, 500 * MS, codec, profile, policy=Auto(0.002), forecast=forecast(0.9, 0.9), accept=accept
+        )
+        assert [c.effort for c in bank.offered if c.complete] == ["low", "high"]
+        assert [c.text for c in bank.found if c.complete] == texts
+        assert job.stopped == "complete"
+
+
 def test_auto_returns_the_surest_of_its_thoughts(codec: Codec) -> None:
     """Of two that ended the surer one speaks, the later where they are alike."""
     from anytime.runtime.bank import Candidate

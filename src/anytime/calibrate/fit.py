@@ -180,13 +180,12 @@ def _fresh(recordings: Sequence[Recording], effort: str, lengths: Lengths, longe
     rng = random.Random(0)
     terms, right = [], []
     for recording in recordings:
-        instant, prompt_tokens = recording.plain.passes[0].probes[0], recording.plain.prompt_tokens
-        reading = Reading(instant.likelihood, 0, False, 0, prompt_tokens, recording.kind, effort)
-        expected = _expected(reading, lengths, longest)
+        instant = recording.plain.passes[0].probes[0].likelihood
+        expected = expected_length(lengths, recording.plain.prompt_tokens, recording.kind, longest)
         for one in recording.efforts[effort].passes[: 1 + _DRAWN]:
             for _ in range(_CUTS):
                 tokens = round(expected * rng.uniform(0.0, _LONGEST_CUT))
-                terms.append(fresh_terms(reading, tokens, expected))
+                terms.append(fresh_terms(instant, recording.kind, tokens, expected))
                 right.append(one.answer(tokens).text in recording.right)
     return logistic(terms, right)
 

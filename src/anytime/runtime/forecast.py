@@ -141,13 +141,13 @@ class Forecast:
             for ahead in lengths
         ]
 
-    def fresh(self, reading: Reading, effort: str, tokens: int) -> float:
-        """That a thought of this effort, begun afresh and closed after ``tokens`` if it is not done, ends right.
+    def fresh(self, instant: float, prompt_tokens: int, kind: str, effort: str, tokens: int) -> float:
+        """That a thought of this effort, closed after ``tokens`` where it is not done, ends right.
 
-        ``reading`` is of the instant answer.
+        ``instant`` is the likelihood of the answer without any thought.
         """
-        expected = self.length(reading.prompt_tokens, reading.kind, effort)
-        return _logistic(self.calibration.efforts[effort].fresh, fresh_terms(reading, tokens, expected))
+        expected = self.length(prompt_tokens, kind, effort)
+        return _logistic(self.calibration.efforts[effort].fresh, fresh_terms(instant, kind, tokens, expected))
 
     def length(self, prompt_tokens: int, kind: str, effort: str) -> float:
         """Tokens that a whole thought is expected to have."""
@@ -182,7 +182,7 @@ def later_terms(reading: Reading, ahead: int, expected: float) -> list[float]:
     return [*_products(known), *bends, *(k * b for k in known for b in bends)]
 
 
-def fresh_terms(reading: Reading, tokens: int, expected: float) -> list[float]:
+def fresh_terms(instant: float, kind: str, tokens: int, expected: float) -> list[float]:
     """What is known before a thought begins, and the share of its expected length that there is time for.
 
     The share's bends are multiplied with the kind of answer and the length only: with the first answer's likelihood
@@ -190,10 +190,10 @@ def fresh_terms(reading: Reading, tokens: int, expected: float) -> list[float]:
     """
     share = min(_MOST_SHARE, tokens / expected)
     bends = [share, *(max(0.0, share - knot) for knot in _FRESH_KNOTS)]
-    p = min(_MOST, max(_LEAST, reading.likelihood))
-    kind, length = float(reading.kind == "choices"), math.log(expected) / 6.0
-    known = [1.0, math.log(p / (1.0 - p)) / 6.0, length, kind]
-    return [*known, *(k * b for k in (1.0, kind, length) for b in bends)]
+    p = min(_MOST, max(_LEAST, instant))
+    choices, length = float(kind == "choices"), math.log(expected) / 6.0
+    known = [1.0, math.log(p / (1.0 - p)) / 6.0, length, choices]
+    return [*known, *(k * b for k in (1.0, choices, length) for b in bends)]
 
 
 def _bends(reading: Reading, ahead: int, expected: float) -> list[float]:

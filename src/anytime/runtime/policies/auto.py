@@ -1,4 +1,4 @@
-"""``auto``: the effort that fits the time, probed only where that costs no thought, ended where more would not pay."""
+"""``auto``: the effort that fits the time, probed where that costs no thought, and a harder one where doubt is left."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from typing import Literal
 import msgspec
 
 from anytime.runtime.bank import Candidate
-from anytime.runtime.forecast import reading_of
-from anytime.runtime.policies.adaptive import ValueOfComputation
-from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View
+from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
 from anytime.runtime.policies.vote import final_answers
 
+_UNKNOWN = 0.5  # likelihood of a first answer that the caller refused
 _PROBES = 1.05  # a thought with its probes takes so many times as long as one without
 _DEVIATIONS = 3.0  # of the predicted length, for which there must be room before a thought is said to fit
 
 
 class Auto(msgspec.Struct, frozen=True):
-    """Think with the effort that promises most in the time there is, and again with another where that failed.
+    """Think with the effort that promises most in the time there is, and again with a harder one where doubt is left.
 
-    What a thought of each effort would be worth is forecast from the instant answer and the tokens there is time for.
-    Where the chosen one may not fit, every probe would be paid with its end: there are none, and it is closed when the
-    time is up. Where time is ample, probes are free: the thought ends by the value of computation at ``token_cost``
-    (what a token must bring, in probability; 0 while time is free), or when an answer is right with probability
-    ``sure``. A thought that ended with less makes room for another effort, as far as that promises to pay.
+    What a thought of each effort is worth is forecast from the instant answer and the tokens there is time for, less
+    what those cost (``token_cost``, in probability a token; 0 while time is free). Where the chosen one may not fit,
+    every probe would be paid with its end: there are none, and it is closed when the time is up. Where time is ample,
+    probes are free, and the thought ends as soon as an answer is right with probability ``sure``.
 
     ``docs/policies.md`` has the measurements behind it, and why it draws no further lines of thought.
     """
@@ -33,28 +31,23 @@ class Auto(msgspec.Struct, frozen=True):
     sure: float = 0.999
 
     def begin(self, view: View) -> Plan | Literal["conclude"]:
-        last = view.found[-1] if view.found else None
-        if last is None:
-            return Plan()
-        if last.confidence >= self.sure:
+        if self._is_sure(view):
             return CONCLUDE
-        worth, effort = max((self._worth(view, effort), effort) for effort in view.efforts)
-        if self.token_cost and worth <= last.confidence:
+        worth, effort = self._best(view, view.efforts, 1.0)
+        if self.token_cost and view.found and worth <= view.found[-1].confidence:
             return CONCLUDE
         return self._plan(view, effort)
 
     def judge(self, view: View) -> Verdict:
-        if view.width:
-            return self._value().judge(view)
-        best = self.choose(view.found)
-        tried = max(view.expected(candidate.effort) for candidate in final_answers(view.found))
-        harder = [effort for effort in view.efforts if view.expected(effort) > tried]
-        if best.confidence >= self.sure or not harder:
+        if self._is_sure(view):
             return CONCLUDE
-        doubt = 1.0 - best.confidence
-        gain, effort = max(
-            (doubt * self._promise(view, effort) - self._cost(view, effort), effort) for effort in harder
-        )
+        if view.width:
+            return THINK
+        harder = [effort for effort in view.efforts if view.expected(effort) > view.expected()]
+        if not harder:
+            return CONCLUDE
+        doubt = 1.0 - self.choose(view.found).confidence if view.found else 1.0
+        gain, effort = self._best(view, harder, doubt)
         return self._plan(view, effort) if gain > 0.0 else CONCLUDE
 
     def choose(self, found: Sequence[Candidate]) -> Candidate:
@@ -66,23 +59,22 @@ class Auto(msgspec.Struct, frozen=True):
         ended = [candidate for candidate in final_answers(found) if candidate.complete]
         return max(reversed(ended), key=lambda candidate: candidate.confidence) if ended else found[-1]
 
-    def _value(self) -> ValueOfComputation:
-        return ValueOfComputation(self.token_cost, self.sure)
+    def _is_sure(self, view: View) -> bool:
+        return bool(view.found) and view.found[-1].confidence >= self.sure
+
+    def _best(self, view: View, efforts: Sequence[str], doubt: float) -> tuple[float, str]:
+        """The effort with the highest gain where an answer is wrong with probability ``doubt``, and that gain."""
+        assert view.forecast is not None
+        room = view.room(1)
+        known = view.found[0].likelihood if view.found else _UNKNOWN
+        gains = []
+        for effort in efforts:
+            promise = view.forecast.fresh(known, view.prompt_tokens, view.kind, effort, room)
+            gains.append((doubt * promise - self.token_cost * min(room, view.expected(effort)), effort))
+        return max(gains)
 
     def _plan(self, view: View, effort: str) -> Plan:
         return Plan(probes=self._ample(view, effort), effort=effort)
-
-    def _worth(self, view: View, effort: str) -> float:
-        """What a thought of this effort promises, less its tokens."""
-        return self._promise(view, effort) - self._cost(view, effort)
-
-    def _promise(self, view: View, effort: str) -> float:
-        assert view.forecast is not None
-        reading = reading_of(view.found[0], view.prompt_tokens, view.kind)
-        return view.forecast.fresh(reading, effort, view.room(1))
-
-    def _cost(self, view: View, effort: str) -> float:
-        return self.token_cost * min(view.room(1), view.expected(effort))
 
     def _ample(self, view: View, effort: str) -> bool:
         """Whether a whole thought with its probes is sure to fit."""
