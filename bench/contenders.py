@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from anytime import Answer, Health, Reasoner, Sampling
+from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Row
-from anytime.runtime.formats import AnswerFormat
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.pending import Pending
 from anytime.runtime.policies.until import UntilDeadline

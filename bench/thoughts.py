@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 
 from anytime.ext.logits import greedy, pick
-from anytime.runtime.compiling import compile_format
-from anytime.runtime.cursors import Compiled
+from anytime.runtime.answers.compiling import compile_format
+from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.engine import Engine, FloatArray, Row, Seq
 from anytime.runtime.loading import Loaded
 from anytime.runtime.questions import Question

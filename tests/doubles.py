@@ -12,12 +12,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from anytime.bundle import Bundle, seal, staging
 from anytime.errors import EngineError
+from anytime.runtime.answers.compiling import compile_format
+from anytime.runtime.answers.formats import AnswerFormat, Choices
 from anytime.runtime.bank import AnswerBank, Candidate
-from anytime.runtime.compiling import compile_format
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import FloatArray, Row
 from anytime.runtime.forecast import Calibration, Curve, Forecast, Reading, fresh_terms, later_terms, now_terms
-from anytime.runtime.formats import AnswerFormat, Choices
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.policies.meta import ACTIONS, CONTINUE
 from anytime.runtime.policies.policy import Policy

@@ -8,8 +8,8 @@ import pytest
 
 from anytime.errors import StepTerminated
 from anytime.ext.latency import Latency
+from anytime.runtime.answers.formats import Choices, Text
 from anytime.runtime.engine import Row
-from anytime.runtime.formats import Choices, Text
 from anytime.runtime.loop import PROBE_SHARE
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.profile import LatencyProfile

@@ -8,7 +8,7 @@ import pytest
 
 from anytime.bundle import Chat, Frame
 from anytime.errors import PromptError
-from anytime.runtime.formats import Choices, Text
+from anytime.runtime.answers.formats import Choices, Text
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.profile import LatencyProfile
 from tests.conftest import ID, LONG, MS, thinker, turns_at, write_bundle

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anytime.ext.latency import Latency
-from anytime.runtime.formats import AnswerFormat, Choices, Text
+from anytime.runtime.answers.formats import AnswerFormat, Choices, Text
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.testing import Script

@@ -215,7 +215,7 @@ def test_a_precision_this_machine_cannot_run_is_refused(
     import msgspec
 
     from anytime.bundle import Graph
-    from anytime.runtime.ort_library import graph_for
+    from anytime.runtime.ort.library import graph_for
 
     bundle = export(checkpoints["llama"], tmp_path / "out")
     graphs = (Graph("model.onnx", "fp8", 24, "tensorrt>=10.3", 0.0),)
@@ -231,14 +231,14 @@ def test_a_cache_that_does_not_fit_is_refused_before_it_is_taken(
 ) -> None:
     """Not enough free memory: the message has both numbers and the remedy."""
     bundle = export(checkpoints["llama"], tmp_path / "out")
-    monkeypatch.setattr("anytime.runtime.ort.available_bytes", lambda: 100_000)
+    monkeypatch.setattr("anytime.runtime.ort.engine.available_bytes", lambda: 100_000)
     with pytest.raises(EngineError, match=r"the cache needs \d+ MiB for 8 sequences of 256 tokens.*--max-context"):
         open_bundle(bundle.path, threads=1)
 
 
 def test_a_large_cache_holds_fewer_sequences() -> None:
     """Eight rows where they fit a sixteenth of the memory, never fewer than two."""
-    from anytime.runtime.ort import cache_rows
+    from anytime.runtime.ort.engine import cache_rows
 
     assert cache_rows(2**20, 2**30) == 8
     assert cache_rows(2**24, 2**30) == 4

@@ -137,7 +137,7 @@ def test_a_terminated_run_leaves_its_sequence(bundle: Path) -> None:
 def test_a_cache_that_is_not_updated_in_place_is_found_out(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ONNX Runtime whose in-place runs give other numbers than separate buffers is refused at start-up."""
     from anytime.errors import EngineError
-    from anytime.runtime.ort_shared import _ApartCache
+    from anytime.runtime.ort.shared import _ApartCache
 
     honest = _ApartCache.run
 

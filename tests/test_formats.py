@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anytime.errors import AnswerFormatError
-from anytime.runtime.compiling import compile_format
-from anytime.runtime.cursors import Compiled, Cursor, geometric_mean
-from anytime.runtime.formats import Choices, JsonSchema, Text
+from anytime.runtime.answers.compiling import compile_format
+from anytime.runtime.answers.cursors import Compiled, Cursor, geometric_mean
+from anytime.runtime.answers.formats import Choices, JsonSchema, Text
 from anytime.runtime.prompt import Codec
 from tests.conftest import ID, write_bundle
 

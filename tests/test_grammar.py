@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anytime.errors import AnswerFormatError
-from anytime.runtime.compiling import compile_format
-from anytime.runtime.cursors import Compiled, Cursor
-from anytime.runtime.formats import JsonSchema, Regex
+from anytime.runtime.answers.compiling import compile_format
+from anytime.runtime.answers.cursors import Compiled, Cursor
+from anytime.runtime.answers.formats import JsonSchema, Regex
 from anytime.runtime.prompt import Codec
 from tests.conftest import ID
 from tests.doubles import byte_level_codec

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,24 @@ def test_imports_point_one_way(path: Path) -> None:
     here = room(dotted(path))
     rooms = {room(name) for name in imports(path) if name.split(".")[0] == "anytime"} - {here}
     assert rooms <= MAY_IMPORT[here], f"{dotted(path)} imports {sorted(rooms - MAY_IMPORT[here])}"
+
+
+def test_the_runtime_has_no_circles() -> None:
+    """Inside the largest room, too, imports point one way: its files and rooms can be put in an order."""
+    runtime = PACKAGE / "runtime"
+    graph = {
+        dotted(path).split(".")[2]: set[str]()
+        for path in runtime.rglob("*.py")
+        if path.parent != runtime or path.stem != "__init__"
+    }
+    for path in runtime.rglob("*.py"):
+        for name in imports(path) if path != runtime / "__init__.py" else ():
+            parts = name.split(".")
+            if parts[:2] == ["anytime", "runtime"] and parts[2] in graph:
+                graph[dotted(path).split(".")[2]].add(parts[2])
+    for inner, imported in graph.items():
+        imported.discard(inner)
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # raises CycleError where there is a circle
 
 
 def test_the_test_sees_a_wrong_import(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from anytime.ext.latency import Latency
-from anytime.runtime.lookup import MOST_GUESSES, Lookup
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
+from anytime.runtime.thought.lookup import MOST_GUESSES, Lookup
 from tests.conftest import ID, LONG, MS, make_profile, thinker
 from tests.doubles import decode_alone
 

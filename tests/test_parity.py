@@ -16,8 +16,8 @@ from anytime.ext import ort
 from anytime.ext.logits import greedy
 from anytime.runtime.engine import Engine, Row, Seq
 from anytime.runtime.loading import Loaded, open_bundle
-from anytime.runtime.ort import OrtEngine
-from anytime.runtime.ort_shared import _ApartCache
+from anytime.runtime.ort.engine import OrtEngine
+from anytime.runtime.ort.shared import _ApartCache
 from anytime.runtime.prefixes import Prefix, Prefixes
 from anytime.runtime.questions import read_questions
 from anytime.runtime.reasoner import Reasoner

@@ -13,7 +13,7 @@ from anytime import answer_together
 from anytime.bundle import Chat, Frame
 from anytime.errors import BudgetError, UsageError
 from anytime.ext.latency import Latency
-from anytime.runtime.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
+from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
 from anytime.runtime.packing import packed_format, packed_prompt, parts
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner

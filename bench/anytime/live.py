@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from anytime import Answer, Reasoner
 from anytime.calibrate.record import Recording
 from anytime.calibrate.replay import Replayer
@@ -21,7 +23,7 @@ from bench.report import Figure, progress
 MOST_POINTS, MOST_TIME = 2.0, 0.03
 _WHOLE = Fixed(100_000)
 _ENDLESS_NS = 60 * 10**9
-_BLOCK = 20
+_TURN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +53,30 @@ def validate(
         for one in sets:
             chosen = range(0, len(one.questions), max(1, len(one.questions) // count))[:count]
             every = budgets[one.domain]
-            some = (every[2], every[len(every) // 2], every[-1])
-            answers: dict[int, list[Answer]] = {budget_ns: [] for budget_ns in (*some, _ENDLESS_NS)}
-            for start in range(0, len(chosen), _BLOCK):
-                block = chosen[start : start + _BLOCK]
-                for budget_ns, found in answers.items():
-                    policy = _WHOLE if budget_ns == _ENDLESS_NS else Auto()
-                    found += [_asked(reasoner, one.questions[i], budget_ns, policy) for i in block]
-                bar.update(task, advance=len(block), refresh=True)
-            recordings = [one.recordings[i] for i in chosen]
-            paced = _paced(replayer, recordings, answers.pop(_ENDLESS_NS))
-            for budget_ns, found in answers.items():
-                replayed = [paced.replay(recording, Auto(), budget_ns) for recording in recordings]
-                rights = [right(one.questions[i], answer.text) for i, answer in zip(chosen, found, strict=True)]
-                checks.append(
-                    Check(
-                        one.domain,
-                        budget_ns / 1e6,
-                        100 * statistics.fmean(outcome.right for outcome in replayed),
-                        100 * statistics.fmean(rights),
-                        statistics.fmean(outcome.elapsed_ns for outcome in replayed) / 1e6,
-                        1e3 * statistics.fmean(answer.elapsed_s for answer in found),
-                    )
-                )
+            turns = []
+            for start in range(0, len(chosen), _TURN):
+                few = [(one.questions[i], one.recordings[i]) for i in chosen[start : start + _TURN]]
+                turns.append(_turn(reasoner, few, (every[2], every[len(every) // 2], every[-1])))
+                bar.update(task, advance=len(few), refresh=True)
+            around_ns = _around(replayer, turns)
+            paced = [_paced(replayer, turn, around_ns) for turn in turns]
+            checks += [_check(one.domain, budget_ns, turns, paced) for budget_ns in turns[0].answers]
     return checks
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Some questions, asked live with no deadline, and at every budget."""
+
+    asked: list[tuple[Question, Recording]]
+    whole: list[Answer]
+    answers: dict[int, list[Answer]]
+
+
+def _turn(reasoner: Reasoner, few: list[tuple[Question, Recording]], budgets: Sequence[int]) -> _Turn:
+    whole = [_asked(reasoner, question, _ENDLESS_NS, _WHOLE) for question, _ in few]
+    answers = {ns: [_asked(reasoner, question, ns, Auto()) for question, _ in few] for ns in budgets}
+    return _Turn(few, whole, answers)
 
 
 def _asked(reasoner: Reasoner, question: Question, budget_ns: int, policy: Policy) -> Answer:
@@ -83,12 +85,47 @@ def _asked(reasoner: Reasoner, question: Question, budget_ns: int, policy: Polic
     return reasoner.answer(question.question, budget=budget_ns / 1e9, answer=asked, policy=policy)
 
 
-def _paced(replayer: Replayer, recordings: Sequence[Recording], whole: Sequence[Answer]) -> Replayer:
-    """The replayer at the pace of these live runs of whole thoughts."""
-    plain = dataclasses.replace(replayer, pace=1.0)
-    around_ns = replayer.handover_ns + replayer.wake_ns
-    replayed = sum(plain.replay(recording, _WHOLE, _ENDLESS_NS).elapsed_ns - around_ns for recording in recordings)
-    return dataclasses.replace(replayer, pace=sum(1e9 * answer.elapsed_s - around_ns for answer in whole) / replayed)
+def _around(replayer: Replayer, turns: Sequence[_Turn]) -> float:
+    """What handing over and waking up take, ns: where the line through predicted and measured times begins."""
+    predicted = [ns for turn in turns for ns in _predicted(replayer, turn)]
+    measured = [1e9 * answer.elapsed_s for turn in turns for answer in turn.whole]
+    around, _ = np.polynomial.polynomial.polyfit(predicted, measured, 1)
+    return max(0.0, float(around))
+
+
+def _paced(replayer: Replayer, turn: _Turn, around_ns: float) -> Replayer:
+    """The replayer at the pace of a turn's whole thoughts."""
+    measured = sum(1e9 * answer.elapsed_s - around_ns for answer in turn.whole)
+    half = round(around_ns / 2)
+    pace = measured / sum(_predicted(replayer, turn))
+    return dataclasses.replace(replayer, pace=pace, handover_ns=half, wake_ns=half)
+
+
+def _predicted(replayer: Replayer, turn: _Turn) -> list[int]:
+    """Time of the runs of whole thoughts alone, by the profile."""
+    bare = dataclasses.replace(replayer, pace=1.0, handover_ns=0, wake_ns=0)
+    return [bare.replay(recording, _WHOLE, _ENDLESS_NS).elapsed_ns for _, recording in turn.asked]
+
+
+def _check(domain: str, budget_ns: int, turns: Sequence[_Turn], paced: Sequence[Replayer]) -> Check:
+    replayed = [
+        replayer.replay(recording, Auto(), budget_ns)
+        for turn, replayer in zip(turns, paced, strict=True)
+        for _, recording in turn.asked
+    ]
+    live = [
+        (right(question, answer.text), 1e3 * answer.elapsed_s)
+        for turn in turns
+        for (question, _), answer in zip(turn.asked, turn.answers[budget_ns], strict=True)
+    ]
+    return Check(
+        domain,
+        budget_ns / 1e6,
+        100 * statistics.fmean(outcome.right for outcome in replayed),
+        100 * statistics.fmean(correct for correct, _ in live),
+        statistics.fmean(outcome.elapsed_ns for outcome in replayed) / 1e6,
+        statistics.fmean(ms for _, ms in live),
+    )
 
 
 def figures(checks: Sequence[Check]) -> list[Figure]:

@@ -23,9 +23,9 @@ from anytime.errors import (
 
 if TYPE_CHECKING:
     from anytime.runtime.answer import Answer, Tokens
+    from anytime.runtime.answers.formats import Choices, JsonSchema, Regex, Text
     from anytime.runtime.cascade import Cascade
     from anytime.runtime.engine import Health
-    from anytime.runtime.formats import Choices, JsonSchema, Regex, Text
     from anytime.runtime.pending import Pending
     from anytime.runtime.reasoner import Reasoner
     from anytime.runtime.sampling import Sampling
@@ -60,14 +60,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Answer": "answer",
     "Cascade": "cascade",
-    "Choices": "formats",
+    "Choices": "answers.formats",
     "Health": "engine",
-    "JsonSchema": "formats",
+    "JsonSchema": "answers.formats",
     "Pending": "pending",
     "Reasoner": "reasoner",
-    "Regex": "formats",
+    "Regex": "answers.formats",
     "Sampling": "sampling",
-    "Text": "formats",
+    "Text": "answers.formats",
     "Tokens": "answer",
     "answer_together": "together",
 }

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from anytime.runtime.answering import run_each, write_answers
-from anytime.runtime.chain import Chain
-from anytime.runtime.compiling import compile_format
-from anytime.runtime.cursors import Compiled
+from anytime.runtime.answers.compiling import compile_format
+from anytime.runtime.answers.cursors import Compiled
+from anytime.runtime.answers.formats import Text
+from anytime.runtime.answers.writing import run_each, write_answers
 from anytime.runtime.engine import Engine, FloatArray, Row, Seq
-from anytime.runtime.formats import Text
 from anytime.runtime.prompt import Codec
 from anytime.runtime.questions import Question
 from anytime.runtime.sampling import Sampler, Sampling
+from anytime.runtime.thought.chain import Chain
 
 SPACING = 8  # thought tokens between probes of a recording, beside those at the ends of lines
 SAMPLES, TEMPERATURE = 16, 0.6

@@ -16,7 +16,7 @@ from anytime.cli.common import duration_s, err, measuring, out, reported
 from anytime.cli.live import live_view
 from anytime.errors import AnswerFormatError, UsageError
 from anytime.runtime.answer import Answer
-from anytime.runtime.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
+from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions, read_well_formed
 from anytime.runtime.reasoner import Reasoner, Request

@@ -12,7 +12,7 @@ import msgspec
 
 from anytime.errors import UsageError
 from anytime.runtime.answer import Answer
-from anytime.runtime.formats import AnswerFormat
+from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
 from anytime.runtime.router import Router, read_router
 from anytime.scheduler.clock import NS_PER_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anytime.errors import EngineError, PromptError, StepTerminated
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.loop import Loop
-from anytime.runtime.team import Team
+from anytime.runtime.thought.team import Team
 from anytime.scheduler.admission import Refusal, Work, admit
 
 

@@ -8,8 +8,8 @@ import msgspec
 
 from anytime.ext.latency import Latency
 from anytime.runtime.answer import Stopped
+from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.cursors import Compiled
 from anytime.runtime.engine import Engine
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.policy import Policy

@@ -13,7 +13,7 @@ from anytime.bundle import Bundle
 from anytime.errors import ProfileError, UsageError
 from anytime.runtime.engine import Engine, Snapshot
 from anytime.runtime.forecast import CALIBRATION, Forecast, read_calibration
-from anytime.runtime.ort import OrtEngine
+from anytime.runtime.ort.engine import OrtEngine
 from anytime.runtime.prefixes import Prefix
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.clock import MONOTONIC

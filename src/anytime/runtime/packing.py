@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from anytime.runtime.answer import Answer
-from anytime.runtime.formats import AnswerFormat, Choices, Regex
+from anytime.runtime.answers.formats import AnswerFormat, Choices, Regex
 
 SEPARATOR = ", "
 

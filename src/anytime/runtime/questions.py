@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from anytime.errors import AnswerFormatError, QuestionFileError
-from anytime.runtime.formats import AnswerFormat, Choices, JsonSchema, Regex, Text, longest_match
+from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text, longest_match
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, TypedDict
 from anytime.bundle import Bundle
 from anytime.errors import BudgetError, EngineError, UsageError
 from anytime.runtime.answer import Answer
+from anytime.runtime.answers.compiling import compile_format
+from anytime.runtime.answers.cursors import Compiled
+from anytime.runtime.answers.formats import AnswerFormat, Text
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.compiling import compile_format
-from anytime.runtime.cursors import Compiled
 from anytime.runtime.engine import Engine, Health
-from anytime.runtime.formats import AnswerFormat, Text
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.loading import find_profile, forecast_of, open_bundle, shipped_prefix
 from anytime.runtime.pending import Fallback, Pending

@@ -12,7 +12,7 @@ import numpy as np
 from anytime.bundle import Bundle, ShippedPrefix, seal, staging
 from anytime.errors import PromptError
 from anytime.runtime.engine import Row
-from anytime.runtime.ort import OrtEngine
+from anytime.runtime.ort.engine import OrtEngine
 from anytime.runtime.prompt import Codec
 
 PREFIX = "prefix.npy"

@@ -10,7 +10,7 @@ import msgspec
 
 from anytime.errors import UsageError
 from anytime.runtime.answer import Answer
-from anytime.runtime.formats import AnswerFormat
+from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.packing import packable, packed_format, packed_prompt, parts, unpacked
 from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
 from anytime.scheduler.clock import NS_PER_S

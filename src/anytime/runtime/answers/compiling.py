@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from anytime.errors import AnswerFormatError
-from anytime.runtime.cursors import Compiled, CompiledChoices, CompiledText
-from anytime.runtime.formats import AnswerFormat, Choices, JsonSchema, Regex, Text, longest_match
-from anytime.runtime.grammar import compile_grammar
+from anytime.runtime.answers.cursors import Compiled, CompiledChoices, CompiledText
+from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text, longest_match
+from anytime.runtime.answers.grammar import compile_grammar
 from anytime.runtime.prompt import Codec
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from anytime.ext.logits import pick
-from anytime.runtime.cursors import Compiled, Cursor
+from anytime.runtime.answers.cursors import Compiled, Cursor
 from anytime.runtime.engine import FloatArray, Row, Seq
 from anytime.runtime.sampling import Sampler
 

@@ -15,8 +15,8 @@ from anytime.bundle import Bundle, Manifest
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext import ort
 from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
-from anytime.runtime.ort_library import graph_for, load_library, open_session
-from anytime.runtime.ort_shared import SharedCache, check_in_place
+from anytime.runtime.ort.library import graph_for, load_library, open_session
+from anytime.runtime.ort.shared import SharedCache, check_in_place
 from anytime.targets import available_bytes, memory_bytes
 
 MOST_ROWS = 8
@@ -140,7 +140,7 @@ def _translated(error: Exception) -> Exception:
 def _cache(session: ort.Session, control: ort.Control, manifest: Manifest) -> Cache:
     kv, context = manifest.kv, manifest.max_context
     if kv.layout == "growing":
-        from anytime.runtime.ort_growing import GrowingCache
+        from anytime.runtime.ort.growing import GrowingCache
 
         return GrowingCache(session, control, kv, MOST_ROWS, manifest.vocab_size)
     check_in_place(session, kv, manifest.vocab_size)

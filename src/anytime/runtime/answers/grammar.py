@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anytime.errors import AnswerFormatError
-from anytime.runtime.cursors import Compiled, Cursor, IdArray, geometric_mean
-from anytime.runtime.formats import JsonSchema, Regex
+from anytime.runtime.answers.cursors import Compiled, Cursor, IdArray, geometric_mean
+from anytime.runtime.answers.formats import JsonSchema, Regex
 from anytime.runtime.prompt import Codec
 
 if TYPE_CHECKING:

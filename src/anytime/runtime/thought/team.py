@@ -14,14 +14,14 @@ import numpy as np
 
 from anytime.errors import StepTerminated
 from anytime.runtime.answer import Source
-from anytime.runtime.answering import Written, run_each, write_answers
+from anytime.runtime.answers.writing import Written, run_each, write_answers
 from anytime.runtime.bank import Candidate
-from anytime.runtime.chain import Chain
 from anytime.runtime.engine import FloatArray, Row, Seq
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.policies.policy import Plan
 from anytime.runtime.sampling import Sampler, Sampling
-from anytime.runtime.solo import Solo
+from anytime.runtime.thought.chain import Chain
+from anytime.runtime.thought.solo import Solo
 
 
 class Team:

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Sequence
 
 from anytime.ext.logits import greedy
-from anytime.runtime.chain import Chain
 from anytime.runtime.engine import Row
 from anytime.runtime.job import Job, Machine
-from anytime.runtime.lookup import Lookup
+from anytime.runtime.thought.chain import Chain
+from anytime.runtime.thought.lookup import Lookup
 
 
 class Solo:

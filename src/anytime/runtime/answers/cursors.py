@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anytime.errors import AnswerFormatError, PromptError
-from anytime.runtime.formats import Choices
+from anytime.runtime.answers.formats import Choices
 from anytime.runtime.prompt import Codec
 
 IdArray: TypeAlias = npt.NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Lines of thought in the engine."""
