@@ -30,6 +30,7 @@ evidence: $(VENV)/.test  ## the measurements the documentation quotes, an hour o
 	-$(BIN)/python -m bench.deadline --json docs/results/deadline.json
 	-$(BIN)/python -m bench.peers --json docs/results/peers.json
 	-$(BIN)/python -m bench.anytime --json docs/results/anytime.json --plot docs/results/anytime.svg
+	-$(BIN)/python -m bench.together --json docs/results/together.json
 	$(BIN)/python -m bench.curve --json docs/results/curve.json --plot docs/results/curve.svg
 	$(BIN)/python -m bench.summary
 

@@ -14,7 +14,7 @@ from bench.intervals import clopper_pearson
 from bench.report import ROOT, Report, parser, progress
 from bench.thoughts import some
 
-BUDGETS_MS = (20, 30, 50, 75, 100, 150, 200, 300, 500, 700)
+BUDGETS_MS = (5, 7, 10, 14, 20, 30, 50, 75, 100, 150, 200, 300, 500, 700)
 DOMAINS = ("drive", "sums")
 COUNT, QUICK_COUNT = 200, 10
 

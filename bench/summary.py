@@ -13,6 +13,7 @@ TITLES = {
     "deadline": "On time, with an answer, with the thought that there was time for",
     "reference": "The model gains from thinking",
     "anytime": "The best answer at every deadline",
+    "together": "Several questions in one prompt",
     "curve": "Accuracy against the deadline",
     "peers": "The engine beside its peers",
     "engine": "What the engine adds, and what it saves",

@@ -14,6 +14,7 @@ from anytime.bundle import Chat, Frame
 from anytime.errors import BudgetError, UsageError
 from anytime.ext.latency import Latency
 from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
+from anytime.runtime.loading import open_bundle
 from anytime.runtime.packing import packed_format, packed_prompt, parts
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
@@ -129,13 +130,15 @@ def test_what_cannot_be_packed_is_not(answer: AnswerFormat) -> None:
     assert packed_format(answer, 2) is None
 
 
-def test_the_reference_answers_several_in_one_prompt() -> None:
-    """It was trained for it: two small word problems, one prefill, both right."""
+def test_the_reference_answers_several_in_one_prompt(latency: Latency) -> None:
+    """It was trained for it: two small word problems, one prefill, both right, where a profile says that it is sooner."""
     prompts = [
         "Ana has 12 cards. Ana buys 5. How many cards?",
         "Ben has 30 tiles. Ben loses 10. Ben finds 4. How many tiles?",
     ]
-    with Reasoner.load() as real:
+    loaded = open_bundle(None, threads=1)
+    profile = make_profile(latency, loaded.bundle.id, loaded.engine.spec)
+    with Reasoner(loaded.engine, loaded.codec, profile, loaded.bundle) as real:
         packed = answer_together(real, prompts, budget=5.0, answer=Regex(r"\d{1,2}"), policy="until-deadline")
     assert real.bundle.manifest.chat.packs > 1
     assert [answer.text for answer in packed] == ["17", "24"]

@@ -94,8 +94,9 @@ class Cascade:
 
     def _stages(self, prompt: str, answer: AnswerFormat, left_ns: int) -> list[tuple[int, int]]:
         """Which bundles to ask in turn, and how long before the deadline each must have answered."""
-        needs = [round(NS_PER_S * reasoner.expected(prompt, answer)) for reasoner in self._reasoners]
-        floors = [round(NS_PER_S * reasoner.floor(prompt, answer)) for reasoner in self._reasoners]
+        costs = [reasoner.costs(prompt, answer) for reasoner in self._reasoners]
+        floors = [round(NS_PER_S * cost.floor_s) for cost in costs]
+        needs = [round(NS_PER_S * (cost.thought_s or 0.0)) for cost in costs]  # known: all are calibrated
         affordable = [i for i, need_ns in enumerate(needs) if need_ns <= left_ns]
         if not affordable:
             return [(min(range(len(floors)), key=lambda i: floors[i]), 0)]

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict
 
+import msgspec
+
 from anytime.bundle import Bundle
 from anytime.errors import BudgetError, EngineError, UsageError
 from anytime.runtime.answer import Answer
@@ -57,6 +59,16 @@ class Request(TypedDict, total=False):
     sampling: Sampling | None
     policy: Policy | str
     request_id: str | None
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """Seconds from asking: to the first answer of the model (the floor), and to one behind a whole thought.
+
+    The latter by the bundle's own effort, as far as can be expected; None where the bundle is not calibrated.
+    """
+
+    floor_s: float
+    thought_s: float | None
 
 
 class Reasoner:
@@ -126,7 +138,24 @@ class Reasoner:
         Raises:
             PromptError, AnswerFormatError: as ``answer`` would.
         """
-        return floor_ns(self._work(prompt, answer), self.profile) / NS_PER_S
+        return self.costs(prompt, answer).floor_s
+
+    def costs(self, prompt: str, answer: AnswerFormat = DEFAULT_FORMAT) -> Costs:
+        """What this prompt takes when nothing else is waiting.
+
+        Raises:
+            PromptError, AnswerFormatError: as ``answer`` would.
+        """
+        codec, forecast = self._machine.codec, self._machine.forecast
+        codec.check(prompt)
+        format_ = self._compiled(answer)
+        max_context = self._machine.engine.spec.max_context
+        work = Work(len(codec.encode(prompt)), 0, len(codec.close_ids), format_.answer_steps, max_context)
+        least_ns = floor_ns(work, self.profile)
+        if forecast is None:
+            return Costs(least_ns / NS_PER_S, None)
+        tokens = forecast.length(work.prompt_tokens, format_.kind, codec.effort)
+        return Costs(least_ns / NS_PER_S, (least_ns + thought_ns(work, tokens, self.profile)) / NS_PER_S)
 
     @property
     def clock(self) -> Clock:
@@ -137,26 +166,6 @@ class Reasoner:
     def calibrated(self) -> bool:
         """Whether confidences are probabilities."""
         return self._machine.forecast is not None
-
-    def expected(self, prompt: str, answer: AnswerFormat = DEFAULT_FORMAT) -> float:
-        """Seconds from asking to the answer that a whole thought, by the bundle's own effort, is expected to take.
-
-        Raises:
-            UsageError: the bundle is not calibrated.
-            PromptError, AnswerFormatError: as ``answer`` would.
-        """
-        forecast = self._machine.forecast
-        if forecast is None:
-            raise UsageError("the bundle is not calibrated, so its thoughts' lengths are unknown: 'anytime calibrate'")
-        work = self._work(prompt, answer)
-        tokens = forecast.length(work.prompt_tokens, self._compiled(answer).kind, self._machine.codec.effort)
-        return (floor_ns(work, self.profile) + thought_ns(work, tokens, self.profile)) / NS_PER_S
-
-    def _work(self, prompt: str, answer: AnswerFormat) -> Work:
-        self._machine.codec.check(prompt)
-        codec, spec = self._machine.codec, self._machine.engine.spec
-        steps = self._compiled(answer).answer_steps
-        return Work(len(codec.encode(prompt)), 0, len(codec.close_ids), steps, spec.max_context)
 
     def _compiled(self, answer: AnswerFormat) -> Compiled:
         if not isinstance(answer, Hashable):  # nor one of the formats, which compile_format says

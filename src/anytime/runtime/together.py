@@ -90,9 +90,9 @@ def _groups(reasoner: Reasoner, prompts: Sequence[str], answer: AnswerFormat, sl
 
 
 def _group(reasoner: Reasoner, places: Sequence[int], prompt: str, answer: AnswerFormat) -> _Group:
-    floor_ns = round(NS_PER_S * reasoner.floor(prompt, answer))
-    thought_ns = round(NS_PER_S * reasoner.expected(prompt, answer)) if reasoner.calibrated else floor_ns
-    return _Group(places, prompt, answer, floor_ns, thought_ns)
+    costs = reasoner.costs(prompt, answer)
+    thought_s = costs.floor_s if costs.thought_s is None else costs.thought_s
+    return _Group(places, prompt, answer, round(NS_PER_S * costs.floor_s), round(NS_PER_S * thought_s))
 
 
 def _packed(reasoner: Reasoner, alone: Sequence[_Group], answer: AnswerFormat, fast: bool) -> Sequence[_Group]:
