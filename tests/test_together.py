@@ -130,14 +130,15 @@ def test_what_cannot_be_packed_is_not(answer: AnswerFormat) -> None:
     assert packed_format(answer, 2) is None
 
 
-def test_the_reference_answers_several_in_one_prompt(latency: Latency) -> None:
-    """It was trained for it: two small word problems, one prefill, both right, where a profile says that it is sooner."""
+def test_the_reference_answers_several_in_one_prompt() -> None:
+    """It was trained for it: two small word problems, one prefill, both right, where the profile says it is sooner."""
     prompts = [
         "Ana has 12 cards. Ana buys 5. How many cards?",
         "Ben has 30 tiles. Ben loses 10. Ben finds 4. How many tiles?",
     ]
     loaded = open_bundle(None, threads=1)
-    profile = make_profile(latency, loaded.bundle.id, loaded.engine.spec)
+    quick = Latency(alpha=1.0, beta=20_000.0, gamma=1_000_000.0, p=10.0, q=60_000.0)  # steps cost less than prompts
+    profile = make_profile(quick, loaded.bundle.id, loaded.engine.spec)
     with Reasoner(loaded.engine, loaded.codec, profile, loaded.bundle) as real:
         packed = answer_together(real, prompts, budget=5.0, answer=Regex(r"\d{1,2}"), policy="until-deadline")
     assert real.bundle.manifest.chat.packs > 1
