@@ -59,6 +59,32 @@ def test_the_queue_is_bounded(make_reasoner: MakeReasoner) -> None:
     assert [each.result().text for each in pending] == ["right"] * (MAX_WAITING + 1)
 
 
+def test_who_was_called_off_waits_no_more(make_reasoner: MakeReasoner) -> None:
+    """A full queue makes room for a new request by those that were cancelled."""
+    reasoner, engine, clock = held(make_reasoner)
+    first = reasoner.submit("what", budget=0.1, **ASK)
+    assert engine.reached.wait(PATIENCE_S)
+    waiting = [reasoner.submit("what", budget=80.0, **ASK) for _ in range(MAX_WAITING)]
+    for one in waiting:
+        one.cancel()
+    late_comer = reasoner.submit("what", budget=80.0, **ASK)
+    clock.advance(first.job.ready_ns - clock.now())
+    first.result()
+    assert late_comer.result().text == "right"
+    assert all(one.result().stopped == "cancelled" for one in waiting)
+
+
+def test_the_answer_is_given_once(make_reasoner: MakeReasoner) -> None:
+    """Asking for the result again gives the same answer, delivered when it was."""
+    reasoner, engine, clock = held(make_reasoner)
+    pending = reasoner.submit("what", budget=0.5, **ASK)
+    engine.released.set()
+    answer = pending.result()
+    clock.advance(10**9)
+    assert pending.result() is answer
+    assert not answer.late
+
+
 def test_requests_of_many_threads_are_all_answered(make_reasoner: MakeReasoner) -> None:
     """A Reasoner is shared by threads: every one gets its own answer."""
     reasoner, _, _ = make_reasoner(LONG)

@@ -24,6 +24,7 @@ class Pending(msgspec.Struct):
     received_ns: int
     deadline_ns: int
     fallback: Fallback
+    final: Answer | None = None  # once the caller has left
 
     def result(self) -> Answer:
         """Wait until the thought is complete or the deadline is there, and take the best answer.
@@ -40,6 +41,8 @@ class Pending(msgspec.Struct):
 
     def leave(self) -> Answer:
         """The answer as things stand now; a step that is still running is told to end, and nobody waits for it."""
+        if self.final is not None:
+            return self.final
         job = self.job
         in_time = job.done.is_set()
         overrun = job.started and not in_time
@@ -47,7 +50,8 @@ class Pending(msgspec.Struct):
             self.cancel()
         if job.failure is not None:
             raise job.failure
-        return self._answer(job.bank.best(), "deadline" if not in_time else job.stopped, overrun)
+        self.final = self._answer(job.bank.best(), "deadline" if not in_time else job.stopped, overrun)
+        return self.final
 
     def best(self) -> Answer:
         """The best answer so far, as it would be returned now. Costs the engine nothing."""

@@ -37,6 +37,8 @@ class Worker:
             _reject(job, "the engine does not come back from an earlier step: load a new Reasoner")
         else:
             with self._changed:
+                if len(self._waiting) >= MAX_WAITING:  # whoever was called off waits no more
+                    self._waiting = deque(waiting for waiting in self._waiting if not waiting.cancelled)
                 if self._stopping:
                     _reject(job, "the Reasoner is closed")
                 elif len(self._waiting) >= MAX_WAITING:
