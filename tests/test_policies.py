@@ -11,7 +11,7 @@ import pytest
 
 from anytime.errors import UsageError
 from anytime.runtime.bank import Candidate
-from anytime.runtime.engine import FloatArray, Row
+from anytime.runtime.engine import FloatArray, Row, Seq
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.adaptive import ConfidenceExit, Consensus, ValueOfComputation
 from anytime.runtime.policies.auto import Auto
@@ -234,6 +234,20 @@ def test_the_value_of_computation_stops_where_nothing_is_to_be_gained(codec: Cod
         turns_at(5), 300 * MS, codec, profile, policy=ValueOfComputation(1e-6), forecast=flat_forecast(0.6, 100, 0.9)
     )
     assert len(job.thought) > 100
+
+
+def test_without_probes_the_engine_takes_steps_in_a_row(codec: Codec, profile: LatencyProfile) -> None:
+    """A thought that is not probed goes on eight tokens at a time, however long ago the last answer was."""
+    taken: list[int] = []
+
+    class Counting(ScriptedEngine):
+        def extend(self, seq: Seq, token: int, steps: int, ends: Sequence[int], generation: int) -> list[int]:
+            taken.append(steps)
+            return super().extend(seq, token, steps, ends, generation)
+
+    script = thinker("a" * 160, lambda n: "left")
+    decode_alone(script, 500 * MS, codec, profile, policy=Fixed(160), kind=Counting)
+    assert taken == [8] * 20
 
 
 def test_auto_probes_only_where_time_is_ample(codec: Codec, profile: LatencyProfile) -> None:

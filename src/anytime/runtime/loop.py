@@ -132,7 +132,9 @@ class Loop:
     def _steps(self, left_ns: int) -> int:
         """Steps in a row that are sure to leave time for the close, up to where a probe or the limit may be."""
         team = self._team
-        room = min(2 * self._spacing - 1 - team.since_probe, self._room(), _MOST_STEPS)
+        room = min(self._room(), _MOST_STEPS)
+        if self._plan.probes:
+            room = min(room, 2 * self._spacing - 1 - team.since_probe)
         if self._plan.limit is not None:
             room = min(room, self._plan.limit - team.tokens)
         return max(1, self._latency.sure_steps(left_ns, team.context, self._close, self._answer_steps, room))

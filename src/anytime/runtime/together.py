@@ -100,9 +100,11 @@ def _packed(reasoner: Reasoner, alone: Sequence[_Group], answer: AnswerFormat, f
     several = packed_format(answer, len(alone)) if len(alone) > 1 else None
     if several is None:
         return alone
+    prompt = packed_prompt([group.prompt for group in alone])
+    floor_ns = round(NS_PER_S * reasoner.floor(prompt, several))
+    thinking_ns = sum(group.thought_ns - group.floor_ns for group in alone)  # one after the other, packed or not
     places = [i for group in alone for i in group.places]
-    together = _group(reasoner, places, packed_prompt([group.prompt for group in alone]), several)
-    together.fast = fast
+    together = _Group(places, prompt, several, floor_ns, floor_ns + thinking_ns, fast)
     return [together] if together.need_ns < sum(group.need_ns for group in alone) else alone
 
 
