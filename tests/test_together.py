@@ -137,7 +137,7 @@ def test_the_reference_answers_several_in_one_prompt() -> None:
         "Ben has 30 tiles. Ben loses 10. Ben finds 4. How many tiles?",
     ]
     loaded = open_bundle(None, threads=1)
-    quick = Latency(alpha=1.0, beta=20_000.0, gamma=1_000_000.0, p=10.0, q=60_000.0)  # steps cost less than prompts
+    quick = Latency(alpha=1.0, beta=20_000.0, gamma=5_000_000.0, p=10.0, q=60_000.0)  # steps cost less than prompts
     profile = make_profile(quick, loaded.bundle.id, loaded.engine.spec)
     with Reasoner(loaded.engine, loaded.codec, profile, loaded.bundle) as real:
         packed = answer_together(real, prompts, budget=5.0, answer=Regex(r"\d{1,2}"), policy="until-deadline")

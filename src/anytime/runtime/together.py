@@ -13,12 +13,14 @@ from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.packing import packable, packed_format, packed_prompt, parts, unpacked
 from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
+from anytime.scheduler.admission import HANDOVER_NS
 from anytime.scheduler.clock import NS_PER_S
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _FAST = "fixed:tokens=0"
+_CLEARLY = 0.8  # of the time in turn that packing may take: thoughts are longer packed, and forecasts are forecasts
 
 
 class _Group(msgspec.Struct):
@@ -42,9 +44,10 @@ def answer_together(
     """An answer for each of several questions, all by one deadline, in their order.
 
     Questions of one line are packed, as many as the bundle's model was trained for, where the time that this is
-    expected to take (or the floor, where the bundle is not calibrated) is less than that of one after the other. Groups
-    are answered in turn, each with its share of the time by what it needs, so that time left over goes to those behind.
-    The answers of a group share its thought, and its confidence, which is that of all of them being right.
+    expected to take (or the floor, where the bundle is not calibrated) is clearly less than that of one after the
+    other. Groups are answered in turn, each with its share of the time by what it needs, so that time left over goes to
+    those behind. The answers of a group share its thought, and its confidence, which is that of all of them being
+    right.
 
     ``slow`` is the mixing factor of System-1.x (2407.14414): the share of the questions, the hardest by the length of
     the thought that is predicted, that are thought about; the others get fast answers, without thought.
@@ -105,7 +108,8 @@ def _packed(reasoner: Reasoner, alone: Sequence[_Group], answer: AnswerFormat, f
     thinking_ns = sum(group.thought_ns - group.floor_ns for group in alone)  # one after the other, packed or not
     places = [i for group in alone for i in group.places]
     together = _Group(places, prompt, several, floor_ns, floor_ns + thinking_ns, fast)
-    return [together] if together.need_ns < sum(group.need_ns for group in alone) else alone
+    in_turn_ns = sum(group.need_ns - HANDOVER_NS for group in alone) + HANDOVER_NS  # no more than a bound: once will do
+    return [together] if together.need_ns < _CLEARLY * in_turn_ns else alone
 
 
 def _kept_ns(groups: Sequence[_Group], left_ns: int) -> int:
