@@ -16,7 +16,7 @@ from anytime.calibrate.replay import Replayer
 from anytime.runtime.bank import Candidate
 from anytime.runtime.forecast import Calibration, Forecast
 from anytime.runtime.policies.meta import ACTIONS, MetaReasoner, context_of, possible, verdict_of
-from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View
+from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View, to_begin
 from anytime.runtime.policies.until import UntilDeadline
 
 TOKEN_COST = 1e-4  # of the reward, which is 1 for a right answer
@@ -67,10 +67,7 @@ class _Exploring:
         self._knowing = MetaReasoner()
 
     def begin(self, view: View) -> Plan | Literal["conclude"]:
-        verdict = self.judge(view)
-        if isinstance(verdict, Plan):
-            return verdict
-        return CONCLUDE if verdict == CONCLUDE else Plan()
+        return to_begin(self.judge(view))
 
     def judge(self, view: View) -> Verdict:
         if len(self.taken) >= _MOST_DECISIONS:

@@ -8,7 +8,7 @@ import msgspec
 
 from anytime.runtime.bank import Candidate
 from anytime.runtime.forecast import reading_of
-from anytime.runtime.policies.policy import CONCLUDE, THINK, Following, Plan, Verdict, View
+from anytime.runtime.policies.policy import CONCLUDE, THINK, Following, Plan, Verdict, View, to_begin
 
 _AHEAD = (0.1, 0.25, 0.5, 0.75, 1.0, 1.1, 1.25)  # of the thought still expected
 
@@ -53,7 +53,7 @@ class ValueOfComputation(Following, msgspec.Struct, frozen=True):
     hopeless: float = 0.0
 
     def begin(self, view: View) -> Plan | Literal["conclude"]:
-        return CONCLUDE if self.judge(view) == CONCLUDE else Plan()
+        return to_begin(self.judge(view))
 
     def judge(self, view: View) -> Verdict:
         if not view.found:

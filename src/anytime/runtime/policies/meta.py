@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from anytime.runtime.bank import Candidate
-from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
+from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View, to_begin
 from anytime.runtime.policies.vote import final_answers, log_odds
 from anytime.runtime.sampling import Sampling
 
@@ -26,10 +26,7 @@ class MetaReasoner(msgspec.Struct, frozen=True):
     """
 
     def begin(self, view: View) -> Plan | Literal["conclude"]:
-        verdict = self.judge(view)
-        if isinstance(verdict, Plan):
-            return verdict
-        return CONCLUDE if verdict == CONCLUDE else Plan()
+        return to_begin(self.judge(view))
 
     def judge(self, view: View) -> Verdict:
         return verdict_of(self.action(view), view) if view.found else THINK

@@ -91,6 +91,13 @@ class Policy(Protocol):
         ...
 
 
+def to_begin(verdict: Verdict) -> Plan | Literal["conclude"]:
+    """A verdict as what to think first: to think on is to begin a line."""
+    if isinstance(verdict, Plan):
+        return verdict
+    return CONCLUDE if verdict == CONCLUDE else Plan()
+
+
 class Following:
     """For a single line of thought: a later answer rests on all that the earlier ones knew, and more."""
 
