@@ -90,7 +90,7 @@ def test_an_older_schema_is_refused_as_such(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": "\xff"}', b"[" * 100_000, b'{"schema_version": 2}']
+    "damage", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": "\xff"}', b"[" * 100_000, b'{"schema_version": 3}']
 )
 def test_a_damaged_manifest_is_refused(bundle: Bundle, damage: bytes) -> None:
     """Whatever lies where the manifest should be, the answer is a BundleError with the remedy."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anytime.bundle import Bundle
+from anytime.bundle import Bundle, Frame
 from anytime.cli.main import app
 from anytime.errors import ExportError
 from anytime.runtime.engine import Row
@@ -81,7 +81,8 @@ def test_manifest_comes_from_the_checkpoint(bundle: Path) -> None:
     manifest = Bundle.load(bundle).manifest
     assert manifest.architecture == "LlamaForCausalLM"
     assert (manifest.kv.layers, manifest.kv.heads, manifest.kv.head_dim) == (4, 2, 16)
-    assert (manifest.chat.before, manifest.chat.after) == ("<s>[INST] ", " [/INST][THINK]")
+    assert manifest.chat.frame == Frame("<s>[INST] ", " [/INST][THINK]")
+    assert manifest.chat.efforts == {}
     assert manifest.chat.close == "[/THINK]\n"
     assert manifest.chat.stop_ids == (2,)
 
