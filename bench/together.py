@@ -43,7 +43,7 @@ def main() -> int:
             several = packed_format(FORMAT, len(prompts))
             assert several is not None
             answer = reasoner.answer(packed_prompt(prompts), budget=BUDGET_S, answer=several, policy=POLICY)
-            return unpacked(answer, len(prompts))
+            return unpacked(answer, FORMAT, len(prompts))
 
         def together(prompts: Sequence[str]) -> list[Answer]:
             return answer_together(reasoner, prompts, budget=BUDGET_S, answer=FORMAT, policy=POLICY)

@@ -188,16 +188,16 @@ def test_a_library_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.M
     """Without onnxruntime, or with one that has no shared library, the message says what to install."""
     from importlib.machinery import ModuleSpec
 
-    from anytime.runtime.ort import library
+    from anytime.runtime.ort import native
 
-    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    monkeypatch.setattr(native, "find_spec", lambda name: None)
     with pytest.raises(EngineError, match=r"not installed: pip install 'anytime\[cpu\]'"):
-        library.load_library()
+        native.load_library()
     spec = ModuleSpec("onnxruntime", None)
     spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(library, "find_spec", lambda name: spec)
+    monkeypatch.setattr(native, "find_spec", lambda name: spec)
     with pytest.raises(EngineError, match="has no libonnxruntime"):
-        library.load_library()
+        native.load_library()
 
 
 def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:

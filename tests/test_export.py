@@ -215,7 +215,7 @@ def test_a_precision_this_machine_cannot_run_is_refused(
     import msgspec
 
     from anytime.bundle import Graph
-    from anytime.runtime.ort.library import graph_for
+    from anytime.runtime.ort.native import graph_for
 
     bundle = export(checkpoints["llama"], tmp_path / "out")
     graphs = (Graph("model.onnx", "fp8", 24, "tensorrt>=10.3", 0.0),)

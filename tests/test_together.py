@@ -121,13 +121,21 @@ def test_a_packed_format_is_taken_apart_again(answers: list[str]) -> None:
     text = ", ".join(answers)
     assert re.fullmatch(packed.pattern, text)
     assert not re.fullmatch(packed.pattern, text + ", 1")
-    assert parts(text) == answers
+    assert parts(text, Regex(r"\d{1,2}"), len(answers)) == answers
 
 
-@pytest.mark.parametrize("answer", [Text(), JsonSchema("{}", 5), Choices("a, b", "c")])
+@pytest.mark.parametrize("answer", [Text(), JsonSchema("{}", 5), Regex("(?P<name>a|b)")])
 def test_what_cannot_be_packed_is_not(answer: AnswerFormat) -> None:
-    """Free text, JSON, and choices that hold the separator are asked one at a time."""
+    """Free text, JSON, and a pattern that can stand only once are asked one at a time."""
     assert packed_format(answer, 2) is None
+
+
+def test_an_answer_may_hold_the_separator() -> None:
+    """Packed answers are taken apart by their format, not at every comma."""
+    places = Choices("a, b", "c", "a")
+    assert parts("a, b, c", places, 2) == ["a, b", "c"]
+    assert parts("a, c", places, 2) == ["a", "c"]
+    assert parts("x, y, z", Regex("[a-z](, [a-z])?"), 2) == ["x, y", "z"]
 
 
 def test_the_reference_answers_several_in_one_prompt() -> None:

@@ -20,13 +20,11 @@ from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View, to_be
 from anytime.runtime.policies.until import UntilDeadline
 
 TOKEN_COST = 1e-4  # of the reward, which is 1 for a right answer
-_ROUNDS, _EPISODES = 4, 4  # rounds, each with so many replays of every question
+_EPISODES = 4  # replays of every question in a round
 _EXPLORE = (1.0, 0.5, 0.3, 0.2)  # share of decisions taken at random, by round
 _MOST_DECISIONS = 60  # in one request; then it thinks no further
 _RIDGE = 1.0
 _ENDLESS_NS = 3_600 * 10**9
-
-Weights = dict[str, tuple[float, ...]]
 
 
 def learn(recordings: Sequence[Recording], replayer: Replayer, calibration: Calibration) -> Calibration:
@@ -38,7 +36,7 @@ def learn(recordings: Sequence[Recording], replayer: Replayer, calibration: Cali
     rng = random.Random(0)
     seen: dict[str, list[tuple[list[float], float]]] = {action: [] for action in ACTIONS}
     whole_ns = [replayer.replay(one, UntilDeadline(), _ENDLESS_NS).elapsed_ns for one in recordings]
-    for explore in _EXPLORE[:_ROUNDS]:
+    for explore in _EXPLORE:
         knowing = replace(replayer, forecast=Forecast(calibration))
         for recording, longest_ns in zip(recordings, whole_ns, strict=True):
             for _ in range(_EPISODES):

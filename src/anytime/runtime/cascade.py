@@ -16,6 +16,7 @@ from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
 from anytime.runtime.router import Router, read_router
 from anytime.scheduler.clock import NS_PER_S
+from anytime.scheduler.sharing import stages
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -74,8 +75,8 @@ class Cascade:
         deadline_ns = deadline_of(received_ns, request.pop("budget", None), request.pop("deadline", None))
         answer_format = request.get("answer", DEFAULT_FORMAT)
         best: Answer | None = None
-        stages = self._stages(prompt, answer_format, deadline_ns - received_ns)
-        for i, until_ns in stages:
+        asked = self._stages(prompt, answer_format, deadline_ns - received_ns)
+        for i, until_ns in asked:
             request["deadline"] = (deadline_ns - until_ns) / NS_PER_S
             found = self._reasoners[i].answer(prompt, **request)
             if best is None or (found.valid, found.confidence) >= (best.valid, best.confidence):
@@ -102,12 +103,8 @@ class Cascade:
             return [(min(range(len(floors)), key=lambda i: floors[i]), 0)]
         if self._router is not None:
             affordable = affordable[self._router.first(prompt, affordable, self._sure) :]
-        stages, kept_ns = [(affordable[-1], 0)], needs[affordable[-1]]
-        for i in reversed(affordable[:-1]):
-            if floors[i] + kept_ns <= left_ns:
-                stages.insert(0, (i, kept_ns))
-                kept_ns += needs[i]
-        return stages
+        found = stages([floors[i] for i in affordable], [needs[i] for i in affordable], left_ns)
+        return [(affordable[place], kept_ns) for place, kept_ns in found]
 
     def close(self) -> None:
         for reasoner in self._reasoners:

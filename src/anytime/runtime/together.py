@@ -15,6 +15,7 @@ from anytime.runtime.packing import packable, packed_format, packed_prompt, part
 from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
 from anytime.scheduler.admission import HANDOVER_NS
 from anytime.scheduler.clock import NS_PER_S
+from anytime.scheduler.sharing import kept_ns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,16 +65,18 @@ def answer_together(
     clock = reasoner.clock
     received_ns = clock.now()
     deadline_ns = deadline_of(received_ns, request.pop("budget", None), request.pop("deadline", None))
-    groups = _groups(reasoner, prompts, request.get("answer", DEFAULT_FORMAT), slow)
+    answer_format = request.get("answer", DEFAULT_FORMAT)
+    groups = _groups(reasoner, prompts, answer_format, slow)
     answers: dict[int, Answer] = {}
     for i, group in enumerate(groups):
         asked: Request = {**request, "answer": group.answer}
-        asked["deadline"] = (deadline_ns - _kept_ns(groups[i:], deadline_ns - clock.now())) / NS_PER_S
+        floors, needs = [g.floor_ns for g in groups[i:]], [g.need_ns for g in groups[i:]]
+        asked["deadline"] = (deadline_ns - kept_ns(floors, needs, deadline_ns - clock.now())) / NS_PER_S
         if group.fast:
             asked["policy"] = _FAST
         if (accept := request.get("accept")) is not None and len(group.places) > 1:
-            asked["accept"] = _each(accept)
-        found = unpacked(reasoner.answer(group.prompt, **asked), len(group.places))
+            asked["accept"] = _each(accept, answer_format, len(group.places))
+        found = unpacked(reasoner.answer(group.prompt, **asked), answer_format, len(group.places))
         answers |= zip(group.places, found, strict=True)
     return [answers[i] for i in range(len(prompts))]
 
@@ -112,12 +115,5 @@ def _packed(reasoner: Reasoner, alone: Sequence[_Group], answer: AnswerFormat, f
     return [together] if together.need_ns < _CLEARLY * in_turn_ns else alone
 
 
-def _kept_ns(groups: Sequence[_Group], left_ns: int) -> int:
-    """Time to keep for the groups behind the first: their share, and never less than their floors."""
-    behind = groups[1:]
-    share = sum(group.need_ns for group in behind) / sum(group.need_ns for group in groups)
-    return max(round(left_ns * share), sum(group.floor_ns for group in behind))
-
-
-def _each(accept: Callable[[str], bool]) -> Callable[[str], bool]:
-    return lambda text: all(map(accept, parts(text)))
+def _each(accept: Callable[[str], bool], answer: AnswerFormat, count: int) -> Callable[[str], bool]:
+    return lambda text: all(map(accept, parts(text, answer, count)))

@@ -15,7 +15,7 @@ from anytime.bundle import Bundle, Manifest
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext import ort
 from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
-from anytime.runtime.ort.library import graph_for, load_library, open_session
+from anytime.runtime.ort.native import graph_for, load_library, open_session
 from anytime.runtime.ort.shared import SharedCache, check_in_place
 from anytime.targets import available_bytes, memory_bytes
 

@@ -9,7 +9,7 @@ import msgspec
 
 from anytime.runtime.bank import Candidate
 from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
-from anytime.runtime.policies.vote import final_answers
+from anytime.runtime.policies.vote import final_answers, surest
 
 _UNKNOWN = 0.5  # likelihood of a first answer that the caller refused
 _PROBES = 1.05  # a thought with its probes takes so many times as long as one without
@@ -57,7 +57,7 @@ class Auto(msgspec.Struct, frozen=True):
         whole one before it, because it was begun where that had failed.
         """
         ended = [candidate for candidate in final_answers(found) if candidate.complete]
-        return max(reversed(ended), key=lambda candidate: candidate.confidence) if ended else found[-1]
+        return surest(ended) if ended else found[-1]
 
     def _is_sure(self, view: View) -> bool:
         return bool(view.found) and view.found[-1].confidence >= self.sure

@@ -9,12 +9,10 @@ from typing import Literal
 import msgspec
 
 from anytime.runtime.bank import Candidate
-from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View, to_begin
-from anytime.runtime.policies.vote import final_answers, log_odds
-from anytime.runtime.sampling import Sampling
+from anytime.runtime.policies.policy import CONCLUDE, DRAWN, THINK, Plan, Verdict, View, to_begin
+from anytime.runtime.policies.vote import final_answers, log_odds, surest
 
 CONTINUE, STOP, RESTART, SWITCH = ACTIONS = ("continue", "conclude", "restart", "switch")
-_DRAWN = Sampling(0.6)
 
 
 class MetaReasoner(msgspec.Struct, frozen=True):
@@ -40,7 +38,7 @@ class MetaReasoner(msgspec.Struct, frozen=True):
 
     def choose(self, found: Sequence[Candidate]) -> Candidate:
         """The surest of what the thoughts ended with, the later of two alike."""
-        return max(reversed(final_answers(found)), key=lambda candidate: candidate.confidence)
+        return surest(final_answers(found))
 
 
 def possible(view: View) -> list[str]:
@@ -51,7 +49,7 @@ def possible(view: View) -> list[str]:
 
 def verdict_of(action: str, view: View) -> Verdict:
     if action == RESTART:
-        return Plan(sampling=_DRAWN)
+        return Plan(sampling=DRAWN)
     if action == SWITCH:
         place = view.efforts.index(view.effort)
         return Plan(effort=view.efforts[(place + 1) % len(view.efforts)])

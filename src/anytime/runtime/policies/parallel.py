@@ -9,11 +9,9 @@ from typing import Literal
 import msgspec
 
 from anytime.runtime.bank import Candidate
-from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
+from anytime.runtime.policies.policy import CONCLUDE, DRAWN, THINK, Plan, Verdict, View
 from anytime.runtime.policies.vote import final_answers, majority, tally, weighted
 from anytime.runtime.sampling import Sampling
-
-_DRAWN = Sampling(0.6)
 
 
 class NoThinking(msgspec.Struct, frozen=True):
@@ -43,7 +41,7 @@ class SelfConsistency(msgspec.Struct, frozen=True):
     least: int = 2
 
     def begin(self, view: View) -> Plan:
-        return Plan(min(self.k, view.rows), _DRAWN, probes=False)
+        return Plan(min(self.k, view.rows), DRAWN, probes=False)
 
     def judge(self, view: View) -> Verdict:
         return CONCLUDE if view.found and self._settled(view) else THINK
@@ -78,7 +76,7 @@ class ShortestFirst(msgspec.Struct, frozen=True):
     k: int = 4
 
     def begin(self, view: View) -> Plan:
-        return Plan(min(self.k, view.rows), _DRAWN, probes=False)
+        return Plan(min(self.k, view.rows), DRAWN, probes=False)
 
     def judge(self, view: View) -> Verdict:
         return CONCLUDE if view.ended >= self.m else THINK
@@ -94,7 +92,7 @@ class _Abreast(msgspec.Struct, frozen=True):
     k: int = 4
 
     def begin(self, view: View) -> Plan:
-        return Plan(min(self.k, view.rows), _DRAWN, probes=False)
+        return Plan(min(self.k, view.rows), DRAWN, probes=False)
 
     def judge(self, view: View) -> Verdict:
         return THINK
@@ -127,7 +125,7 @@ class WidthDepth(msgspec.Struct, frozen=True):
     def begin(self, view: View) -> Plan:
         length = self.slack * view.expected()
         widths = [width for width in range(2, view.rows + 1) if view.room(width) >= length]
-        return Plan(max(widths), _DRAWN, probes=False) if widths else Plan()
+        return Plan(max(widths), DRAWN, probes=False) if widths else Plan()
 
     def judge(self, view: View) -> Verdict:
         return THINK

@@ -38,6 +38,7 @@ class Extend(msgspec.Struct, frozen=True):
     text: str
 
 
+DRAWN = Sampling(0.6)  # lines that are to differ from each other
 THINK: Literal["think"] = "think"
 CONCLUDE: Literal["conclude"] = "conclude"
 Verdict: TypeAlias = "Literal['think', 'conclude'] | Plan | Extend"

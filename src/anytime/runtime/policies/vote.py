@@ -19,6 +19,11 @@ def final_answers(found: Sequence[Candidate]) -> list[Candidate]:
     return list(latest.values()) or [found[-1]]
 
 
+def surest(candidates: Sequence[Candidate]) -> Candidate:
+    """The one of the highest confidence, the later of two alike."""
+    return max(reversed(candidates), key=lambda candidate: candidate.confidence)
+
+
 def tally(candidates: Sequence[Candidate], weight: Callable[[Candidate], float]) -> dict[str, float]:
     """The sum of weights behind each text."""
     votes: dict[str, float] = {}
