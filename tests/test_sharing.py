@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +28,6 @@ def test_bundles_are_asked_only_ahead_of_what_they_leave(several: list[tuple[int
     asked = stages(floors, needs, left_ns)
     assert [i for i, _ in asked] == sorted({i for i, _ in asked})
     assert asked[-1] == (len(several) - 1, 0)
-    for (i, kept), (behind, kept_behind) in zip(asked, asked[1:], strict=False):
+    for (i, kept), (behind, kept_behind) in itertools.pairwise(asked):
         assert kept == kept_behind + needs[behind]
         assert floors[i] + kept <= left_ns
