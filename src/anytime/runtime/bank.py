@@ -14,9 +14,9 @@ class Candidate(msgspec.Struct, frozen=True):
     """An answer of the model, with the thought (in tokens) that it rests on.
 
     ``confidence`` is the calibrated probability of being right where the bundle is calibrated, else the answer's own
-    likelihood, which ``likelihood`` always is. ``effort``: what
-    the thought was asked for with. ``complete``: the thought ended by itself. ``agreed``: the answers just
-    before it on its line (the number ``line``) that were the same.
+    likelihood, which ``likelihood`` always is. ``effort``: what the thought was asked for with. ``complete``: the
+    thought ended by itself. ``agreed``: the answers just before it on its line (the number ``line``) that were the
+    same.
     """
 
     text: str
