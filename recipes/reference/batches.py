@@ -23,6 +23,8 @@ from recipes.reference.text import EFFORTS, Effort, Sample, drive_sample, packed
 from recipes.reference.tokenizer import CLOSE, END
 
 FORKS = 8
+# What an answer without any thought weighs in the loss: it is learned slowest, and every deadline begins with it.
+INSTANT_WEIGHT = 3.0
 SHARD = 2048
 DRIVE_SHARE = 0.62
 PACKED_SHARE = 0.07
@@ -87,7 +89,7 @@ class Rows:
         if not self._direct:
             row.weights[len(prompt) - 1 :] = [*taught, *[1.0] * (n - len(prompt) - len(taught) + 1)]
         for cut in cuts:
-            self._fork(row, len(prompt) + cut, [self._close, *answer])
+            self._fork(row, len(prompt) + cut, [self._close, *answer], INSTANT_WEIGHT if cut == 0 else 1.0)
         return row
 
     def _thought(self, sample: Sample) -> tuple[list[int], list[float]]:
@@ -98,13 +100,13 @@ class Rows:
         ]
         return encoded["input_ids"], taught
 
-    def _fork(self, row: Row, at: int, tokens: list[int]) -> None:
+    def _fork(self, row: Row, at: int, tokens: list[int], weight: float) -> None:
         start = len(row.ids)
         row.ids += tokens
         row.positions += range(at, at + len(tokens))
         row.sees += [(at, start)] * len(tokens)
         row.targets += [*tokens[1:], self._end]
-        row.weights += [1.0] * len(tokens)
+        row.weights += [weight] * len(tokens)
 
 
 def _samples(shard: int, seed: int) -> list[Sample]:
