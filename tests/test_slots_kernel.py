@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
@@ -261,6 +260,32 @@ def test_waiting_lets_other_threads_run_and_wakes_all_who_wait(slots: Slots) -> 
     assert woken == [True, True]
 
 
+def test_who_waits_for_the_end_takes_no_news_from_others(slots: Slots) -> None:
+    """One thread waits for the final answer, another for each better one: each of them is woken every time."""
+    seen: list[int] = []
+
+    def follow() -> None:
+        while len(seen) < 200:
+            assert slots.wait(0, 1, seen[-1] if seen else 0, False, time.monotonic_ns() + PATIENCE_S * 10**9)
+            seen.append((slots.read(0, 1) or (0,))[0])
+            followed.set()
+
+    followed = threading.Event()
+    ender = threading.Thread(target=slots.wait, args=(0, 1, 0, True, FAR_NS))
+    follower = threading.Thread(target=follow)
+    ender.start()
+    follower.start()
+    for _ in range(200):
+        followed.clear()
+        slots.publish(0, 1, 0.5, 0, b"better", b"")
+        assert followed.wait(PATIENCE_S)
+    slots.publish(0, 1, 0.5, FINAL, b"best", b"")
+    for thread in (ender, follower):
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert seen == list(range(1, 201))
+
+
 def test_ctrl_c_ends_the_waiting(slots: Slots) -> None:
     """A signal's handler runs at once, and what it raises reaches the caller."""
     code = f"import os; os.kill({os.getpid()}, {signal.SIGINT:d})"
@@ -308,14 +333,6 @@ def test_a_slot_that_is_not_there_is_an_error(slots: Slots) -> None:
     for method, rest in (("ask", (1, 0, b"")), ("read", (1,)), ("mark", (1, 1)), ("publish", (1, 0.5, 0, b"", b""))):
         with pytest.raises(IndexError, match="there are 3 slots, no 3"):
             getattr(slots, method)(COUNT, *rest)
-
-
-@pytest.fixture(scope="module")
-def compiler() -> str:
-    found = shutil.which("cc")
-    if found is None:
-        pytest.skip("there is no C compiler")
-    return found
 
 
 @pytest.mark.parametrize("language", ["c99", "c++11"])

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from anytime.runtime.answers.formats import Choices, JsonSchema, Regex, Text
     from anytime.runtime.cascade import Cascade
     from anytime.runtime.engine import Health
+    from anytime.runtime.isolated.client import Isolated
+    from anytime.runtime.isolation import Isolation
     from anytime.runtime.pending import Pending
     from anytime.runtime.reasoner import Reasoner
     from anytime.runtime.sampling import Sampling
@@ -42,6 +44,8 @@ __all__ = [
     "EngineError",
     "ExportError",
     "Health",
+    "Isolated",
+    "Isolation",
     "JsonSchema",
     "Pending",
     "ProfileError",
@@ -62,6 +66,8 @@ _HOMES = {
     "Cascade": "cascade",
     "Choices": "answers.formats",
     "Health": "engine",
+    "Isolated": "isolated.client",
+    "Isolation": "isolation",
     "JsonSchema": "answers.formats",
     "Pending": "pending",
     "Reasoner": "reasoner",

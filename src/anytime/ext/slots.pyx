@@ -57,6 +57,17 @@ cdef extern from "<poll.h>" nogil:
     int ppoll(pollfd *, unsigned long, const timespec *, const void *)
     const short POLLIN
 
+cdef extern from "<sys/epoll.h>" nogil:
+    cdef struct epoll_event:
+        uint32_t events
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event *)
+    int epoll_wait(int, epoll_event *, int, int)
+    const int EPOLL_CLOEXEC
+    const int EPOLL_CTL_ADD
+    const uint32_t EPOLLIN
+    const uint32_t EPOLLET
+
 cdef extern from "<unistd.h>" nogil:
     int close(int)
     long read(int, void *, size_t)
@@ -120,6 +131,20 @@ cdef void _ring(int fd) noexcept nogil:
 cdef void _silence(int fd) noexcept nogil:
     cdef uint64_t rung
     cdef long drained = read(fd, &rung, 8)  # nor that it is silent
+
+
+cdef int _listen(int bell) noexcept nogil:
+    """A file that is readable once for every ring of the bell, whoever else listens to it; or minus the error's number."""
+    cdef epoll_event wanted
+    cdef int listener = epoll_create1(EPOLL_CLOEXEC), error
+    if listener < 0:
+        return -errno
+    wanted.events = EPOLLIN | EPOLLET
+    if epoll_ctl(listener, EPOLL_CTL_ADD, bell, &wanted) != 0:
+        error = errno
+        close(listener)
+        return -error
+    return listener
 
 
 cdef object _failed(str what, int error):
@@ -220,7 +245,6 @@ cdef class Slots:
         anytime_store(&place.asked, 0)
         memcpy(anytime_request_at(self._memory, slot), PyBytes_AS_STRING(request), PyBytes_GET_SIZE(request))
         place.deadline_ns, place.request_bytes = deadline_ns, <uint32_t>PyBytes_GET_SIZE(request)
-        _silence(self._bells[1 + slot])
         anytime_store(&place.asked, serial)
         _ring(self._bells[0])
         return True
@@ -251,33 +275,42 @@ cdef class Slots:
         Also ends when the request is lost. False when the instant came first.
         """
         cdef anytime_slot *place = self._at(slot)
-        cdef int fd = self._bells[1 + slot], outcome
-        cdef int64_t left_ns
+        cdef int listener, outcome
+        if self._closed:
+            return True
         self._waiting += 1
         try:
-            while not self._closed:
-                with nogil:
-                    while True:
-                        if self._news(place, slot, serial, seen, final):
-                            outcome = 1
-                            break
-                        left_ns = until_ns - _now()
-                        outcome = _readable(fd, left_ns) if left_ns > 0 else 0
-                        if outcome <= 0:
-                            break
-                        _silence(fd)
-                    if outcome == 1:
-                        _ring(fd)  # there may be others who wait for it
-                if outcome >= 0:
-                    return outcome == 1
-                if outcome != -EINTR:
-                    raise _failed("waiting for an answer", -outcome)
-                PyErr_CheckSignals()
-            return True
+            listener = _listen(self._bells[1 + slot])
+            if listener < 0:
+                raise _failed("listening for an answer", -listener)
+            try:
+                while True:
+                    with nogil:
+                        outcome = self._wait(listener, place, slot, serial, seen, final, until_ns)
+                    if outcome >= 0:
+                        return outcome == 1
+                    if outcome != -EINTR:
+                        raise _failed("waiting for an answer", -outcome)
+                    PyErr_CheckSignals()
+            finally:
+                close(listener)
         finally:
             self._waiting -= 1
             if self._closed and self._waiting == 0:
                 self._close()
+
+    cdef int _wait(self, int listener, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final,
+                   int64_t until_ns) noexcept nogil:
+        cdef epoll_event rung
+        cdef int64_t left_ns
+        cdef int outcome
+        while not self._news(place, slot, serial, seen, final):
+            left_ns = until_ns - _now()
+            outcome = _readable(listener, left_ns) if left_ns > 0 else 0
+            if outcome <= 0:
+                return outcome
+            epoll_wait(listener, &rung, 1, 0)
+        return 1
 
     cdef bint _news(self, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final) noexcept nogil:
         cdef uint64_t sequence = anytime_load(&place.sequence)

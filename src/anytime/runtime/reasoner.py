@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict
@@ -23,6 +24,7 @@ from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.answers.formats import AnswerFormat, Text
 from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Engine, Health
+from anytime.runtime.isolation import Isolation
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.loading import find_profile, forecast_of, open_bundle, shipped_prefix
 from anytime.runtime.pending import Fallback, Pending
@@ -87,11 +89,15 @@ class Reasoner:
         clock: Clock = MONOTONIC,
         speculate: bool = False,
     ) -> None:
-        self.bundle, self.profile = bundle, profile
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
-        self._machine = Machine(engine, codec, profile, profile.latency(), clock, prefixes, forecast, speculate)
-        self._worker = Worker(self._machine)
+        machine = Machine(engine, codec, profile, profile.latency(), clock, prefixes, forecast, speculate)
+        self._set_up(bundle, machine)
+        self._worker = Worker(machine)
+
+    def _set_up(self, bundle: Bundle, machine: Machine) -> None:
+        """What asking takes, whichever process the engine is in."""
+        self.bundle, self.profile, self._machine = bundle, machine.profile, machine
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
         self._waiters: ThreadPoolExecutor | None = None
@@ -109,17 +115,25 @@ class Reasoner:
         profile: str | os.PathLike[str] | None = None,
         estimate: bool = False,
         speculate: bool = False,
+        isolated: bool | Isolation = False,
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
         Without a stored profile one is measured first, quickly, which takes some seconds. ``profile`` names a profile
         file instead; with ``estimate``, one measured under another key will do. ``speculate`` lets a greedy thought
         guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
-        and stops guessing where they are not.
+        and stops guessing where they are not. With ``isolated`` all that thinks runs in a process of its own, which an
+        ``Isolation`` says more about (see ``docs/isolation.md``); the outcome is an ``Isolated``.
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
         """
+        if isolated:  # by name, for it is made of Reasoners
+            client = import_module("anytime.runtime.isolated.client")
+            made: Reasoner = client.Isolated.load(
+                bundle, threads=threads, profile=profile, estimate=estimate, speculate=speculate, isolated=isolated
+            )
+            return made
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
         return cls(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
@@ -275,7 +289,7 @@ class Reasoner:
             self._waiters = ThreadPoolExecutor(MAX_WAITING + 1, thread_name_prefix="anytime-wait")
         loop = asyncio.get_running_loop()
         try:
-            while not pending.job.done.is_set() and await loop.run_in_executor(self._waiters, pending.wait_for_news):
+            while await loop.run_in_executor(self._waiters, pending.wait_for_news):
                 yield pending.best()
             yield pending.leave()
         finally:
