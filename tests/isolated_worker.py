@@ -12,12 +12,11 @@ import threading
 from collections.abc import Sequence
 
 from anytime.bundle import Bundle
-from anytime.ext.slots import Slots
+from anytime.ext.slots import ADMITTED, TAKEN, Slots
 from anytime.runtime.engine import FloatArray, Row
 from anytime.runtime.isolated.messages import Ready, Start
 from anytime.runtime.isolated.serve import main
 from anytime.runtime.isolated.settings import pin, settle
-from anytime.runtime.isolated.supervisor import under_way
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import MonotonicClock
@@ -61,17 +60,30 @@ class _Engine(ScriptedEngine):
         return super().run(rows, generation)
 
     def _stand(self, deed: str, generation: int) -> None:
-        (busy,) = (slot for slot, _, stage in under_way(self._slots) if stage)
-        self._slots.wait(busy, self._slots.asked(busy), 0, False, FAR_NS)  # until the first answer is published
+        slot, serial = self._busy()
+        self._slots.wait(slot, serial, 0, False, FAR_NS)  # until the first answer is published
         if deed in SIGNALS:
             os.kill(os.getpid(), SIGNALS[deed])
         with self._told:
             self._told.wait_for(lambda: deed == "h" and self._terminated == generation)
 
+    def _busy(self) -> tuple[int, int]:
+        for slot in range(self._slots.count):
+            serial = asked_in(self._slots, slot)
+            if self._slots.stage(slot, serial) in (TAKEN, ADMITTED):
+                return slot, serial
+        raise AssertionError("the engine runs, and nobody has asked")
+
     def terminate(self, generation: int) -> None:
         with self._told:
             super().terminate(generation)
             self._told.notify_all()
+
+
+def asked_in(slots: Slots, slot: int) -> int:
+    """The serial of the request in a slot, as it stands in the memory."""
+    size = 128 + slots.request_bytes + 2 * (64 + slots.answer_bytes)
+    return int.from_bytes(os.pread(slots.fd, 8, 64 + slot * size), "little")
 
 
 def load(start: Start) -> tuple[Reasoner, Ready]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import select
 import signal
 import subprocess
@@ -40,13 +41,12 @@ from anytime import (
 from anytime.bundle import Bundle
 from anytime.ext.latency import Latency
 from anytime.ext.slots import FAILED, FINISHED, TAKEN
-from anytime.runtime.isolated import supervisor
+from anytime.runtime.isolated import settings, supervisor
 from anytime.runtime.isolated.client import make_slots
 from anytime.runtime.isolated.messages import Start, pack_format, publish, publish_failure, read, unpack_format
 from anytime.runtime.isolated.pending import IsolatedPending, blank_answer
 from anytime.runtime.isolated.supervisor import HANG_NS, PREPARING_NS, hangs, under_way
 from anytime.runtime.policies.until import UntilDeadline
-from anytime.runtime.prompt import Codec
 from tests.conftest import MS, make_profile
 from tests.doubles import LEFT_OR_RIGHT, PATIENCE_S
 
@@ -68,7 +68,7 @@ def make(bundle: Bundle, latency: Latency) -> Iterator[Make]:
         slots = make_slots(count)
         given = {"bundle": str(bundle.path), "profile": make_profile(latency, bundle.id), **start}
         begin = Start(parent=os.getpid(), memory=slots.fd, bells=slots.bells, **given)
-        made.append(Isolated(bundle, Codec(bundle), slots, begin, command))
+        made.append(Isolated(slots, begin, command))
         return made[-1]
 
     yield make
@@ -101,6 +101,13 @@ def gone(pid: int) -> bool:
     ended = select.select([file], [], [], PATIENCE_S)[0]
     os.close(file)
     return bool(ended)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Look until it holds; nothing announces it."""
+    end_ns = time.monotonic_ns() + PATIENCE_S * 10**9
+    while not holds():
+        assert time.monotonic_ns() < end_ns
 
 
 def alive(isolated: Isolated) -> int:
@@ -239,6 +246,7 @@ def test_a_step_that_hangs_ends_when_told_to(make: Make) -> None:
     ("asked", "kind", "why"),
     [
         ({"budget": float("nan")}, BudgetError, "budget is nan"),
+        ({"deadline": float("nan")}, BudgetError, "deadline is nan"),
         ({"budget": 1.0, "deadline": 2.0}, BudgetError, "both budget and deadline"),
         ({"budget": 1.0, "accept": lambda text: True}, UsageError, "accept= cannot cross"),
         ({"budget": 1.0, "policy": UntilDeadline()}, UsageError, "give it by name"),
@@ -399,6 +407,23 @@ def test_damage_in_memory_costs_an_answer_not_a_wrong_one(make: Make) -> None:
     assert (got.text, got.source) == ("wait", "fallback")
 
 
+def test_a_worker_that_writes_everywhere_costs_answers_no_more(make: Make) -> None:
+    """All of the shared memory is overwritten before it dies: the fallback, and a worker that serves as before."""
+    isolated = make()
+    pid = alive(isolated)
+    pending = isolated.submit("hold", budget=PATIENCE_S, **ASK)
+    assert pending.wait_for_news()
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)  # it has stopped: what follows is as if it had done so itself, last of all
+    size = os.fstat(isolated._slots.fd).st_size
+    os.pwrite(isolated._slots.fd, random.Random(0).randbytes(size), 0)
+    assert (pending.best().text, pending.best().source) == ("wait", "fallback")
+    os.kill(pid, signal.SIGKILL)
+    assert pending.result().stopped == "error"
+    alive(isolated)
+    assert isolated.restarts == 1
+
+
 @pytest.mark.parametrize("standby", [False, True])
 def test_twenty_restarts_leave_nothing_behind(make: Make, monkeypatch: pytest.MonkeyPatch, standby: bool) -> None:
     """No file descriptor, thread or process is left over."""
@@ -410,15 +435,15 @@ def test_twenty_restarts_leave_nothing_behind(make: Make, monkeypatch: pytest.Mo
         children = Path(f"/proc/self/task/{isolated._supervisor._thread.native_id}/children").read_text().split()
         return len(os.listdir("/proc/self/fd")), threading.active_count(), len(children)
 
-    os.kill(alive(isolated), signal.SIGKILL)
+    until(lambda: held()[2] == 1 + standby)
     before, pids = held(), set()
     for _ in range(20 if not standby else 5):
         pid = alive(isolated)
         pids.add(pid)
         os.kill(pid, signal.SIGKILL)
         assert gone(pid)
-        assert held() == before
-    assert len(pids) == isolated.restarts - 1
+        until(lambda: held() == before)
+    assert len(pids) == isolated.restarts
 
 
 def test_a_worker_that_cannot_start_again_is_said_at_once(make: Make, bundle: Bundle) -> None:
@@ -591,6 +616,24 @@ def test_settings_are_granted_or_the_refusal_is_said(make: Make) -> None:
     assert report["memory"] == "locked" or report["memory"].startswith("refused: ")
 
 
+def test_a_refusal_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the rights nothing is changed, and what would grant them is said."""
+
+    def denied(*args: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", denied)
+    assert settings._fifo(10) == "refused: Operation not permitted; give it CAP_SYS_NICE or set LimitRTPRIO"
+    monkeypatch.setattr(settings, "lock_memory", denied)
+    monkeypatch.setattr(settings, "_may_lock", lambda: True)
+    assert settings._locked() == "refused: Operation not permitted; free some memory"
+    monkeypatch.setattr(settings, "_may_lock", lambda: False)
+    monkeypatch.setattr(settings.resource, "getrlimit", lambda what: (65536, 65536))
+    assert settings._locked() == (
+        "refused: at most 65536 bytes may be locked; give it CAP_IPC_LOCK or set LimitMEMLOCK=infinity"
+    )
+
+
 def test_what_is_not_asked_for_or_not_there_is_said(make: Make) -> None:
     """No setting, no change; a processor that there is not is refused, and the worker runs all the same."""
     isolated = make()
@@ -601,12 +644,12 @@ def test_what_is_not_asked_for_or_not_there_is_said(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"cpus": ()}, {"cpus": (-1,)}, {"cpus": ("0",)}, {"fifo_priority": 0}, {"fifo_priority": 100}]
+    "wrong", [{"cpus": ()}, {"cpus": (-1,)}, {"cpus": ("0",)}, {"fifo_priority": 0}, {"fifo_priority": 100}]
 )
-def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any]) -> None:
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     """With the value and what would be right."""
     with pytest.raises(UsageError, match=r"give the numbers|between 1 and 99"):
-        Isolation(**settings)
+        Isolation(**wrong)
 
 
 def test_a_standby_takes_over(make: Make) -> None:
@@ -614,6 +657,7 @@ def test_a_standby_takes_over(make: Make) -> None:
     isolated = make(isolation=Isolation(standby=True))
     first = alive(isolated)
     children = Path(f"/proc/self/task/{isolated._supervisor._thread.native_id}/children")
+    until(lambda: len(children.read_text().split()) == 2)
     (spare,) = {int(pid) for pid in children.read_text().split()} - {first}
     os.kill(first, signal.SIGKILL)
     assert gone(first)

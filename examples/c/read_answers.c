@@ -19,6 +19,7 @@ int main(int argc, char **argv) {
     int found = 0, file = argc == 2 ? open(argv[1], O_RDONLY) : -1;
     struct stat about;
     void *memory;
+    anytime_slots slots;
     char *text;
     uint32_t slot;
     if (file < 0 || fstat(file, &about) != 0) {
@@ -27,15 +28,14 @@ int main(int argc, char **argv) {
     }
     memory = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_SHARED, file, 0);
     close(file);
-    if (memory == MAP_FAILED || !anytime_slots_check(memory, (size_t)about.st_size)) {
+    if (memory == MAP_FAILED || !anytime_slots_attach(&slots, memory, (size_t)about.st_size)) {
         fprintf(stderr, "%s does not hold answers of this version\n", argv[1]);
         return 2;
     }
-    const anytime_slots_header *header = (const anytime_slots_header *)memory;
-    text = (char *)malloc(header->answer_bytes); /* once: a control loop allocates nothing */
-    for (slot = 0; text != NULL && slot < header->slots; slot++) {
+    text = (char *)malloc(slots.header.answer_bytes); /* once: a control loop allocates nothing */
+    for (slot = 0; text != NULL && slot < slots.header.slots; slot++) {
         anytime_answer answer;
-        if (!anytime_read_answer(memory, slot, 0, &answer, text, header->answer_bytes)) continue;
+        if (!anytime_read_answer(&slots, slot, 0, &answer, text, slots.header.answer_bytes)) continue;
         printf("slot %" PRIu32 " request %" PRIu64 " %s %s confidence %.6f published %" PRId64 " deadline %" PRId64
                " text %.*s\n",
                slot, answer.generation, answer.flags & ANYTIME_VALID ? "valid" : "none",

@@ -78,51 +78,56 @@ static inline uint32_t anytime_crc32(uint32_t crc, const void *data, size_t byte
     return ~crc;
 }
 
-static inline size_t anytime_buffer_bytes(const anytime_slots_header *header) {
-    return sizeof(anytime_answer) + header->answer_bytes;
+/* Slots attached to: where they are, and a copy of the header that whoever else writes there cannot change. */
+typedef struct {
+    char *memory;
+    anytime_slots_header header;
+} anytime_slots;
+
+static inline size_t anytime_buffer_bytes(const anytime_slots *slots) {
+    return sizeof(anytime_answer) + slots->header.answer_bytes;
 }
 
-static inline size_t anytime_slot_bytes(const anytime_slots_header *header) {
-    return sizeof(anytime_slot) + header->request_bytes + 2 * anytime_buffer_bytes(header);
+static inline size_t anytime_slot_bytes(const anytime_slots *slots) {
+    return sizeof(anytime_slot) + slots->header.request_bytes + 2 * anytime_buffer_bytes(slots);
 }
 
-static inline size_t anytime_slots_bytes(const anytime_slots_header *header) {
-    return ANYTIME_SLOTS_HEADER_BYTES + header->slots * anytime_slot_bytes(header);
+static inline size_t anytime_slots_bytes(const anytime_slots *slots) {
+    return ANYTIME_SLOTS_HEADER_BYTES + slots->header.slots * anytime_slot_bytes(slots);
 }
 
-/* Whether `bytes` of memory are such slots, of this version and not cut short. */
-static inline int anytime_slots_check(const void *memory, size_t bytes) {
-    const anytime_slots_header *header = (const anytime_slots_header *)memory;
-    return bytes >= ANYTIME_SLOTS_HEADER_BYTES && header->magic == ANYTIME_SLOTS_MAGIC &&
-           header->version == ANYTIME_SLOTS_VERSION && header->answer_bytes % 64 == 0 &&
-           header->request_bytes % 64 == 0 && bytes >= anytime_slots_bytes(header);
+/* Whether `bytes` of memory are slots of this version, and not cut short; if so, `slots` is attached to them. */
+static inline int anytime_slots_attach(anytime_slots *slots, const void *memory, size_t bytes) {
+    if (bytes < ANYTIME_SLOTS_HEADER_BYTES) return 0;
+    slots->memory = (char *)memory;
+    memcpy(&slots->header, memory, sizeof slots->header);
+    return slots->header.magic == ANYTIME_SLOTS_MAGIC && slots->header.version == ANYTIME_SLOTS_VERSION &&
+           slots->header.answer_bytes % 64 == 0 && slots->header.request_bytes % 64 == 0 &&
+           bytes >= anytime_slots_bytes(slots);
 }
 
-static inline anytime_slot *anytime_slot_at(const void *memory, uint32_t slot) {
-    const anytime_slots_header *header = (const anytime_slots_header *)memory;
-    return (anytime_slot *)((char *)memory + ANYTIME_SLOTS_HEADER_BYTES + slot * anytime_slot_bytes(header));
+static inline anytime_slot *anytime_slot_at(const anytime_slots *slots, uint32_t slot) {
+    return (anytime_slot *)(slots->memory + ANYTIME_SLOTS_HEADER_BYTES + slot * anytime_slot_bytes(slots));
 }
 
-static inline char *anytime_request_at(const void *memory, uint32_t slot) {
-    return (char *)anytime_slot_at(memory, slot) + sizeof(anytime_slot);
+static inline char *anytime_request_at(const anytime_slots *slots, uint32_t slot) {
+    return (char *)anytime_slot_at(slots, slot) + sizeof(anytime_slot);
 }
 
-static inline anytime_answer *anytime_buffer_at(const void *memory, uint32_t slot, unsigned which) {
-    const anytime_slots_header *header = (const anytime_slots_header *)memory;
-    return (anytime_answer *)(anytime_request_at(memory, slot) + header->request_bytes +
-                              which * anytime_buffer_bytes(header));
+static inline anytime_answer *anytime_buffer_at(const anytime_slots *slots, uint32_t slot, unsigned which) {
+    return (anytime_answer *)(anytime_request_at(slots, slot) + slots->header.request_bytes +
+                              which * anytime_buffer_bytes(slots));
 }
 
 /* Copy the buffer that holds answer number `sequence`; whether the copy is whole. */
-static inline int anytime_copy_answer(const void *memory, uint32_t slot, uint64_t sequence, uint64_t generation,
+static inline int anytime_copy_answer(const anytime_slots *slots, uint32_t slot, uint64_t sequence, uint64_t generation,
                                       anytime_answer *answer, void *data, size_t capacity) {
-    const anytime_slots_header *header = (const anytime_slots_header *)memory;
-    const anytime_answer *buffer = anytime_buffer_at(memory, slot, (unsigned)(sequence & 1u));
+    const anytime_answer *buffer = anytime_buffer_at(slots, slot, (unsigned)(sequence & 1u));
     uint64_t bytes;
     memcpy(answer, buffer, sizeof *answer);
     bytes = (uint64_t)answer->text_bytes + answer->detail_bytes;
-    if (answer->sequence != sequence || answer->generation == 0 || bytes > header->answer_bytes || bytes > capacity ||
-        (generation != 0 && answer->generation != generation))
+    if (answer->sequence != sequence || answer->generation == 0 || bytes > slots->header.answer_bytes ||
+        bytes > capacity || (generation != 0 && answer->generation != generation))
         return 0;
     memcpy(data, buffer + 1, (size_t)bytes);
     return answer->checksum == anytime_crc32(anytime_crc32(0, answer, ANYTIME_CHECKED_BYTES), data, (size_t)bytes);
@@ -133,19 +138,19 @@ static inline int anytime_copy_answer(const void *memory, uint32_t slot, uint64_
  * `data` takes `answer->text_bytes` of text and `answer->detail_bytes` of details behind it; a `capacity` of the
  * header's `answer_bytes` is always enough. Where the current buffer is not whole, the answer before is read.
  */
-static inline int anytime_read_answer(const void *memory, uint32_t slot, uint64_t generation, anytime_answer *answer,
-                                      void *data, size_t capacity) {
-    const anytime_slot *place = anytime_slot_at(memory, slot);
+static inline int anytime_read_answer(const anytime_slots *slots, uint32_t slot, uint64_t generation,
+                                      anytime_answer *answer, void *data, size_t capacity) {
+    const anytime_slot *place = anytime_slot_at(slots, slot);
     uint64_t sequence = anytime_load(&place->sequence), now;
     int tries;
     for (tries = 0; tries < 64 && sequence != 0; tries++) {
-        if (anytime_copy_answer(memory, slot, sequence, generation, answer, data, capacity)) return 1;
+        if (anytime_copy_answer(slots, slot, sequence, generation, answer, data, capacity)) return 1;
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         now = anytime_load(&place->sequence);
         if (now == sequence) break; /* not overwritten while it was copied: not whole, or another request's */
         sequence = now;
     }
-    return sequence > 1 && anytime_copy_answer(memory, slot, sequence - 1, generation, answer, data, capacity);
+    return sequence > 1 && anytime_copy_answer(slots, slot, sequence - 1, generation, answer, data, capacity);
 }
 
 #endif

@@ -2,12 +2,14 @@
 """Requests and answers in memory that two processes share, and waiting for them without the GIL.
 
 The layout and the reader are in ``anytime_slots.h``. Every word has one writer: a slot's request belongs to the caller,
-its answers to the worker. Times are nanoseconds of CLOCK_MONOTONIC.
+its answers to the worker. The caller believes nothing that it reads there: what it wrote itself it keeps, what the worker
+wrote it verifies; so a worker that writes where it should not costs answers, no more. Times are nanoseconds of
+CLOCK_MONOTONIC.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strerror
@@ -33,15 +35,17 @@ cdef extern from "anytime_slots.h" nogil:
         int64_t deadline_ns, published_ns
         double confidence
         uint32_t flags, text_bytes, detail_bytes, checksum
+    ctypedef struct anytime_slots:
+        anytime_slots_header header
     uint64_t anytime_load(const uint64_t *)
     void anytime_store(uint64_t *, uint64_t)
     uint32_t anytime_crc32(uint32_t, const void *, size_t)
-    size_t anytime_slots_bytes(const anytime_slots_header *)
-    int anytime_slots_check(const void *, size_t)
-    anytime_slot *anytime_slot_at(const void *, uint32_t)
-    char *anytime_request_at(const void *, uint32_t)
-    anytime_answer *anytime_buffer_at(const void *, uint32_t, unsigned)
-    int anytime_read_answer(const void *, uint32_t, uint64_t, anytime_answer *, void *, size_t)
+    size_t anytime_slots_bytes(const anytime_slots *)
+    int anytime_slots_attach(anytime_slots *, const void *, size_t)
+    anytime_slot *anytime_slot_at(const anytime_slots *, uint32_t)
+    char *anytime_request_at(const anytime_slots *, uint32_t)
+    anytime_answer *anytime_buffer_at(const anytime_slots *, uint32_t, unsigned)
+    int anytime_read_answer(const anytime_slots *, uint32_t, uint64_t, anytime_answer *, void *, size_t)
 
 cdef extern from "<time.h>" nogil:
     cdef struct timespec:
@@ -89,6 +93,7 @@ cdef extern from "<sys/mman.h>" nogil:
     const int MAP_SHARED
     const int MCL_CURRENT
     const int MCL_FUTURE
+    const int MCL_ONFAULT
 
 cdef extern from "<sys/prctl.h>" nogil:
     int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)
@@ -153,13 +158,13 @@ cdef object _failed(str what, int error):
 
 def lay_out(int memory, uint32_t slots, uint32_t request_bytes, uint32_t answer_bytes):
     """Give a new memory file its size and header; the areas' bytes are multiples of 64."""
-    cdef anytime_slots_header header
-    memset(&header, 0, sizeof(header))
-    header.magic, header.version = ANYTIME_SLOTS_MAGIC, ANYTIME_SLOTS_VERSION
-    header.slots, header.request_bytes, header.answer_bytes = slots, request_bytes, answer_bytes
-    if ftruncate(memory, anytime_slots_bytes(&header)) != 0:
+    cdef anytime_slots new
+    memset(&new, 0, sizeof(new))
+    new.header.magic, new.header.version = ANYTIME_SLOTS_MAGIC, ANYTIME_SLOTS_VERSION
+    new.header.slots, new.header.request_bytes, new.header.answer_bytes = slots, request_bytes, answer_bytes
+    if ftruncate(memory, anytime_slots_bytes(&new)) != 0:
         raise _failed("the shared memory cannot be made", errno)
-    if write(memory, &header, sizeof(header)) != sizeof(header):
+    if write(memory, &new.header, sizeof(new.header)) != sizeof(new.header):
         raise _failed("the shared memory cannot be written to", errno)
 
 
@@ -169,8 +174,10 @@ cdef class Slots:
     Takes the file descriptors over; ``close`` closes them once nobody waits, the memory stays as long as this object.
     """
 
-    cdef char *_memory
+    cdef anytime_slots _slots
+    cdef anytime_slot *_own  # of each slot, what this object has written as the caller
     cdef char *_scratch
+    cdef void *_memory
     cdef size_t _bytes
     cdef int *_bells
     cdef int _waiting
@@ -180,7 +187,6 @@ cdef class Slots:
 
     def __cinit__(self, int memory, bells):
         cdef stat_t file
-        cdef anytime_slots_header *header
         cdef uint32_t i
         self.fd = -1
         if fstat(memory, &file) != 0:
@@ -188,16 +194,17 @@ cdef class Slots:
         found = mmap(NULL, file.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0)
         if found == MAP_FAILED:
             raise _failed("the shared memory cannot be mapped", errno)
-        self._memory, self._bytes = <char *>found, file.st_size
-        if not anytime_slots_check(self._memory, self._bytes):
+        self._memory, self._bytes = found, file.st_size
+        if not anytime_slots_attach(&self._slots, found, self._bytes):
             raise ValueError("the shared memory does not hold slots of this version")
-        header = <anytime_slots_header *>self._memory
-        self.count, self.request_bytes, self.answer_bytes = header.slots, header.request_bytes, header.answer_bytes
+        self.count, self.request_bytes = self._slots.header.slots, self._slots.header.request_bytes
+        self.answer_bytes = self._slots.header.answer_bytes
         if len(bells) != 1 + self.count:
             raise ValueError(f"{self.count} slots need {1 + self.count} eventfds, not {len(bells)}")
         self._scratch = <char *>PyMem_Malloc(self.answer_bytes)
         self._bells = <int *>PyMem_Malloc((1 + self.count) * sizeof(int))
-        if self._scratch == NULL or self._bells == NULL:
+        self._own = <anytime_slot *>PyMem_Calloc(self.count, sizeof(anytime_slot))
+        if self._scratch == NULL or self._bells == NULL or self._own == NULL:
             raise MemoryError
         for i in range(1 + self.count):
             self._bells[i] = bells[i]
@@ -206,6 +213,7 @@ cdef class Slots:
     def __dealloc__(self):
         self._close()
         PyMem_Free(self._bells)
+        PyMem_Free(self._own)
         PyMem_Free(self._scratch)
         if self._memory != NULL:
             munmap(self._memory, self._bytes)
@@ -233,7 +241,7 @@ cdef class Slots:
     cdef anytime_slot *_at(self, uint32_t slot) except NULL:
         if slot >= self.count:
             raise IndexError(f"there are {self.count} slots, no {slot}")
-        return anytime_slot_at(self._memory, slot)
+        return anytime_slot_at(&self._slots, slot)
 
     # The caller's side
 
@@ -243,8 +251,10 @@ cdef class Slots:
         if <size_t>PyBytes_GET_SIZE(request) > self.request_bytes:
             return False
         anytime_store(&place.asked, 0)
-        memcpy(anytime_request_at(self._memory, slot), PyBytes_AS_STRING(request), PyBytes_GET_SIZE(request))
+        memcpy(anytime_request_at(&self._slots, slot), PyBytes_AS_STRING(request), PyBytes_GET_SIZE(request))
         place.deadline_ns, place.request_bytes = deadline_ns, <uint32_t>PyBytes_GET_SIZE(request)
+        self._own[slot].deadline_ns, self._own[slot].request_bytes = deadline_ns, place.request_bytes
+        anytime_store(&self._own[slot].asked, serial)
         anytime_store(&place.asked, serial)
         _ring(self._bells[0])
         return True
@@ -252,18 +262,31 @@ cdef class Slots:
     def cancel(self, uint32_t slot, uint64_t serial):
         """Call a request off."""
         anytime_store(&self._at(slot).cancelled, serial)
+        self._own[slot].cancelled = serial
         _ring(self._bells[0])
 
     def lose(self, uint32_t slot, uint64_t serial):
         """Nothing more will come for a request, because its worker is gone; wakes who waits for it."""
         anytime_store(&self._at(slot).lost, serial)
+        anytime_store(&self._own[slot].lost, serial)
         _ring(self._bells[1 + slot])
+
+    def mend(self):
+        """Write once more what the caller has written, but for requests' texts, for a worker to come."""
+        cdef anytime_slot *place
+        cdef uint32_t slot
+        memcpy(self._memory, &self._slots.header, sizeof(anytime_slots_header))
+        for slot in range(self.count):
+            place = self._at(slot)
+            place.cancelled, place.lost = self._own[slot].cancelled, self._own[slot].lost
+            place.deadline_ns, place.request_bytes = self._own[slot].deadline_ns, self._own[slot].request_bytes
+            anytime_store(&place.asked, self._own[slot].asked)
 
     def read(self, uint32_t slot, uint64_t serial):
         """The best answer so far: (sequence, flags, published_ns, confidence, text, detail), or None."""
         cdef anytime_answer answer
         self._at(slot)
-        if not anytime_read_answer(self._memory, slot, serial, &answer, self._scratch, self.answer_bytes):
+        if not anytime_read_answer(&self._slots, slot, serial, &answer, self._scratch, self.answer_bytes):
             return None
         text = self._scratch[:answer.text_bytes]
         detail = self._scratch[answer.text_bytes:answer.text_bytes + answer.detail_bytes]
@@ -314,8 +337,8 @@ cdef class Slots:
 
     cdef bint _news(self, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final) noexcept nogil:
         cdef uint64_t sequence = anytime_load(&place.sequence)
-        cdef anytime_answer *newest = anytime_buffer_at(self._memory, slot, sequence & 1)
-        if anytime_load(&place.lost) == serial:
+        cdef anytime_answer *newest = anytime_buffer_at(&self._slots, slot, sequence & 1)
+        if anytime_load(&self._own[slot].lost) == serial:
             return True
         if newest.generation != serial or newest.sequence != sequence:
             return False
@@ -343,7 +366,7 @@ cdef class Slots:
         if serial == 0 or anytime_load(&place.progress) >> 2 == serial or anytime_load(&place.lost) == serial:
             return None
         size = min(place.request_bytes, self.request_bytes)
-        return serial, place.deadline_ns, anytime_request_at(self._memory, slot)[:size]
+        return serial, place.deadline_ns, anytime_request_at(&self._slots, slot)[:size]
 
     def mark(self, uint32_t slot, uint64_t serial, int stage):
         """How far a request has come."""
@@ -353,7 +376,7 @@ cdef class Slots:
         """Make this the slot's answer, and ring; False where it does not fit."""
         cdef anytime_slot *place = self._at(slot)
         cdef uint64_t sequence = place.sequence + 1
-        cdef anytime_answer *buffer = anytime_buffer_at(self._memory, slot, sequence & 1)
+        cdef anytime_answer *buffer = anytime_buffer_at(&self._slots, slot, sequence & 1)
         cdef size_t text_bytes = PyBytes_GET_SIZE(text), detail_bytes = PyBytes_GET_SIZE(detail)
         cdef char *data = <char *>(buffer + 1)
         cdef uint32_t crc
@@ -371,19 +394,24 @@ cdef class Slots:
         _ring(self._bells[1 + slot])
         return True
 
-    # What both look at
-
-    def asked(self, uint32_t slot):
-        return anytime_load(&self._at(slot).asked)
-
-    def deadline_ns(self, uint32_t slot):
-        return self._at(slot).deadline_ns
-
     def is_cancelled(self, uint32_t slot, uint64_t serial):
         return anytime_load(&self._at(slot).cancelled) == serial
 
+    # What the caller looks after
+
+    def asked(self, uint32_t slot):
+        """Serial of the last request that was put into the slot; 0 before."""
+        self._at(slot)
+        return anytime_load(&self._own[slot].asked)
+
+    def deadline_ns(self, uint32_t slot):
+        """The deadline of that request."""
+        self._at(slot)
+        return self._own[slot].deadline_ns
+
     def is_lost(self, uint32_t slot, uint64_t serial):
-        return anytime_load(&self._at(slot).lost) == serial
+        self._at(slot)
+        return anytime_load(&self._own[slot].lost) == serial
 
     def stage(self, uint32_t slot, uint64_t serial):
         """0 until a worker has taken the request, then TAKEN, ADMITTED, FINISHED."""
@@ -398,10 +426,10 @@ def die_with_parent():
 
 
 def lock_memory():
-    """Keep all of this process in memory, what it will yet take included (mlockall).
+    """Keep all of this process in memory (mlockall); what it takes later is kept from its first use on.
 
     Raises:
         OSError: that is not allowed, or there is not enough memory.
     """
-    if mlockall(MCL_CURRENT | MCL_FUTURE) != 0:
+    if mlockall(MCL_CURRENT) != 0 or mlockall(MCL_FUTURE | MCL_ONFAULT) != 0:
         raise _failed("mlockall", errno)

@@ -40,14 +40,14 @@ class Child:
                 start_new_session=True,  # Ctrl-C is for the caller
                 env={**os.environ, "PYTHONPATH": _modules(), "PYTHONSAFEPATH": "1"},
             )
-        except OSError as error:
+            self.pid = self._process.pid
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError as error:  # not found, no memory, no process or file descriptor left
             os.close(self._words)
             raise EngineError(f"the isolated process cannot be started with {sys.executable!r}: {error}") from error
         finally:
             os.close(config)
             os.close(theirs)
-        self.pid = self._process.pid
-        self.pidfd = os.pidfd_open(self.pid)  # still valid: it is not waited for yet
 
     def first_words(self, stop: int, timeout_s: float | None) -> Ready | AnytimeError | None:
         """Whether it is ready, or why not; None when ``stop`` became readable first."""

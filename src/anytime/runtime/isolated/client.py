@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -53,9 +54,7 @@ class Isolated(Reasoner):
     caller's own are refused; ``fallback`` stays on this side. The model is not opened in the caller's process.
     """
 
-    def __init__(
-        self, bundle: Bundle, codec: Codec, slots: Slots, start: Start, command: Sequence[str] = SERVE
-    ) -> None:
+    def __init__(self, slots: Slots, start: Start, command: Sequence[str] = SERVE) -> None:
         """``Isolated.load`` makes the slots and the start; ``command`` is what runs the worker.
 
         Raises:
@@ -65,8 +64,11 @@ class Isolated(Reasoner):
         self._seats: list[weakref.ref[IsolatedPending] | None] = [None] * slots.count
         self._supervisor = Supervisor(slots, start, self._lose, command)
         try:
+            bundle = Bundle.load(start.bundle) if start.bundle is not None else Bundle.reference()
+            codec = Codec(bundle)
             ready, profile = self._supervisor.wait()
         except BaseException:
+            self._supervisor.stop()
             slots.close()
             raise
         engine = cast(Engine, _Elsewhere(ready.spec))
@@ -89,20 +91,19 @@ class Isolated(Reasoner):
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
         """
-        opened = Bundle.load(bundle) if bundle is not None else Bundle.reference()
         slots = make_slots()
         start = Start(
             parent=os.getpid(),
             memory=slots.fd,
             bells=slots.bells,
-            bundle=str(opened.path.absolute()),
+            bundle=None if bundle is None else str(Path(bundle).absolute()),
             threads=threads,
-            profile_file=None if profile is None else os.path.abspath(profile),
+            profile_file=None if profile is None else str(Path(profile).absolute()),
             estimate=estimate,
             speculate=speculate,
             isolation=isolated if isinstance(isolated, Isolation) else Isolation(),
         )
-        return cls(opened, Codec(opened), slots, start)
+        return cls(slots, start)
 
     def prepare(self, answer: AnswerFormat) -> None:
         """Compile an answer format now, here and in the worker, and in every worker to come.
@@ -168,8 +169,9 @@ class Isolated(Reasoner):
         self._policy(policy)
         if sampling is not None and not isinstance(sampling, Sampling):
             raise UsageError(f"sampling is {sampling!r}: give a Sampling")
-        if not 0.0 <= request.get("min_confidence", 0.0) <= 1.0:
-            raise UsageError(f"min_confidence is {request['min_confidence']}: it must be between 0 and 1")
+        request["min_confidence"] = least = float(request.get("min_confidence", 0.0))
+        if not 0.0 <= least <= 1.0:
+            raise UsageError(f"min_confidence is {least}: it must be between 0 and 1")
 
     def _post(self, serial: int, ask: Ask, blank: Answer, leave_ns: int, fallback: Fallback) -> IsolatedPending:
         """Put a request into a slot of its own.

@@ -56,13 +56,9 @@ class Supervisor:
         Raises:
             AnytimeError: what the worker raised, or that it ended.
         """
-        try:
-            self._known.wait()
-            if self.ready is None or self.ready.profile is None:
-                raise self.failure or EngineError("the isolated process said nothing of its profile")
-        except BaseException:
-            self.stop()
-            raise
+        self._known.wait()
+        if self.ready is None or self.ready.profile is None:
+            raise self.failure or EngineError("the isolated process said nothing of its profile")
         return self.ready, self.ready.profile
 
     def remember(self, packed_format: list[object]) -> None:
@@ -91,6 +87,18 @@ class Supervisor:
             os.close(self._stop)
 
     def _keep(self) -> None:
+        try:
+            self._keep_alive()
+        except Exception as error:  # whoever waits must hear of it
+            self.failure = EngineError(f"unexpected {error!r} while looking after the isolated process")
+        finally:
+            if self._spare is not None:
+                self._spare.end()
+            self._hung = ""
+            self._settle(str(self.failure))
+            self._known.set()
+
+    def _keep_alive(self) -> None:
         pause_s = 0.0
         while not self._stopping:
             began_ns = MONOTONIC.now()
@@ -104,15 +112,12 @@ class Supervisor:
                 long = MONOTONIC.now() - began_ns > _LONG_LIFE_NS
                 pause_s = 0.0 if long else min(_LONGEST_PAUSE_S, 2 * pause_s or _LOOK_S)
                 wait_readable((self._stop,), pause_s)
-        if self._spare is not None:
-            self._spare.end()
-        self._settle("")
-        self._known.set()
 
     def _one_life(self) -> str:
         """One worker, from its start to its end; why it ended."""
-        began_ns = MONOTONIC.now()
+        began_ns, self._hung = MONOTONIC.now(), ""
         try:
+            self._slots.mend()  # what the worker before may have damaged
             child, self._spare = self._spare or self._another(), None
         except AnytimeError as error:
             self.failure = error
