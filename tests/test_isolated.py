@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import random
 import select
@@ -42,9 +43,9 @@ from anytime.bundle import Bundle
 from anytime.ext.latency import Latency
 from anytime.ext.slots import FAILED, FINISHED, TAKEN
 from anytime.runtime.isolated import settings, supervisor
-from anytime.runtime.isolated.client import make_slots
 from anytime.runtime.isolated.messages import Start, pack_format, publish, publish_failure, read, unpack_format
 from anytime.runtime.isolated.pending import IsolatedPending, blank_answer
+from anytime.runtime.isolated.seats import make_slots
 from anytime.runtime.isolated.supervisor import HANG_NS, PREPARING_NS, hangs, under_way
 from anytime.runtime.policies.until import UntilDeadline
 from tests.conftest import MS, make_profile
@@ -678,18 +679,14 @@ def test_formats_are_compiled_again_before_a_new_worker_is_ready(make: Make) -> 
         isolated.prepare(LEFT_OR_RIGHT)
 
 
-def test_a_caller_without_the_gil_is_woken_all_the_same(make: Make) -> None:
-    """While the caller waits, other threads of its process run; when one of them is busy, the answer still comes."""
-    isolated, busy = make(), threading.Event()
+def test_the_worker_answers_while_the_caller_holds_the_gil(make: Make) -> None:
+    """In a call that keeps the GIL from beginning to end, the caller sees the bell of its slot ring."""
 
-    def count() -> None:
-        while not busy.is_set():
-            sum(range(1000))
+    class PollFd(ctypes.Structure):
+        _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
 
-    counter = threading.Thread(target=count)
-    counter.start()
-    got = isolated.answer("what", budget=PATIENCE_S, **ASK)
-    busy.set()
-    counter.join()
-    assert (got.text, got.stopped) == ("right", "complete")
-    assert got.delivered_ns <= time.monotonic_ns()
+    isolated = make()
+    pending = isolated.submit("what", budget=PATIENCE_S, **ASK)
+    bell = PollFd(isolated._slots.bells[1 + pending.slot], select.POLLIN, 0)
+    assert ctypes.PyDLL(None).poll(ctypes.byref(bell), 1, PATIENCE_S * 1000) == 1
+    assert pending.result().text == "right"

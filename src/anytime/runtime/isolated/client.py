@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,13 +12,14 @@ import msgspec
 
 from anytime.bundle import Bundle
 from anytime.errors import EngineError, PromptError, UsageError
-from anytime.ext.slots import FINISHED, Slots, lay_out
-from anytime.runtime.answer import Answer, Stopped
+from anytime.ext.slots import Slots
+from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.engine import Engine, EngineSpec, Health
 from anytime.runtime.isolated.child import SERVE
 from anytime.runtime.isolated.messages import Ask, Start, pack_format
 from anytime.runtime.isolated.pending import IsolatedPending, blank_answer, rejected
+from anytime.runtime.isolated.seats import Seats, make_slots
 from anytime.runtime.isolated.supervisor import Supervisor
 from anytime.runtime.isolation import Isolation
 from anytime.runtime.job import Machine
@@ -35,8 +34,6 @@ from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SLOTS = 32  # requests under way; the worker's own queue is shorter
-REQUEST_BYTES, ANSWER_BYTES = 256 * 1024, 64 * 1024
 _PREPARE_S = 10.0
 
 
@@ -61,8 +58,8 @@ class Isolated(Reasoner):
             AnytimeError: what the worker raised, or that it ended.
         """
         self._slots, self._lock, self._closed = slots, threading.Lock(), False
-        self._seats: list[weakref.ref[IsolatedPending] | None] = [None] * slots.count
-        self._supervisor = Supervisor(slots, start, self._lose, command)
+        self._seats = Seats(slots)
+        self._supervisor = Supervisor(slots, start, self._seats.lose, command)
         try:
             bundle = Bundle.load(start.bundle) if start.bundle is not None else Bundle.reference()
             codec = Codec(bundle)
@@ -195,35 +192,14 @@ class Isolated(Reasoner):
             if self._supervisor.failure is not None:
                 why = f"the isolated process cannot be started: {self._supervisor.failure}"
                 return rejected(self._slots, blank, fallback, why)
-            slot = self._free_slot()
+            slot = self._seats.free()
             if slot is None:
                 return rejected(self._slots, blank, fallback, f"{self._slots.count} requests are under way already")
             pending = IsolatedPending(self._slots, slot, serial, blank, leave_ns, fallback)
-            self._seats[slot] = weakref.ref(pending)
+            self._seats.take(slot, pending)
             self._slots.ask(slot, serial, blank.deadline_ns, raw)
             self._supervisor.notice()
         return pending
-
-    def _free_slot(self) -> int | None:
-        """A slot whose request is done with; who asked takes along what it holds."""
-        for slot in range(self._slots.count):
-            serial = self._slots.asked(slot)
-            if not serial or self._slots.stage(slot, serial) == FINISHED or self._slots.is_lost(slot, serial):
-                if (pending := self._sitting(slot)) is not None:
-                    pending.keep()
-                return slot
-        return None
-
-    def _sitting(self, slot: int) -> IsolatedPending | None:
-        seat = self._seats[slot]
-        return seat() if seat is not None else None
-
-    def _lose(self, slot: int, serial: int, stopped: Stopped, why: str) -> None:
-        """The worker that had this request is gone; on the supervisor's thread."""
-        pending = self._sitting(slot)
-        if pending is not None and pending.serial == serial:
-            pending.lose(stopped, why)
-        self._slots.lose(slot, serial)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -265,11 +241,3 @@ class Isolated(Reasoner):
             self._slots.close()
         if self._waiters is not None:
             self._waiters.shutdown(wait=False)
-
-
-def make_slots(count: int = SLOTS, request_bytes: int = REQUEST_BYTES, answer_bytes: int = ANSWER_BYTES) -> Slots:
-    """Empty slots, in memory that cannot be cut short under who reads it."""
-    memory = os.memfd_create("anytime-slots", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    lay_out(memory, count, request_bytes, answer_bytes)
-    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    return Slots(memory, [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(1 + count)])
