@@ -6,6 +6,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 KERNELS = {
+    "agenda": ["agenda.pyx"],
     "attention": ["attention.pyx", "attention_op.c"],
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],

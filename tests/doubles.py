@@ -118,8 +118,11 @@ def decode_alone(
     engine = kind(clock, profile.latency(), script, vocab_size=64, max_context=max_context, **engine_args)
     policy = policy or UntilDeadline()
     bank = RecordingBank(clock, policy, accept)
-    job = Job(1, prompt, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
-    decode(job, Machine(engine, codec, profile, profile.latency(), clock, Prefixes(engine), forecast, speculate))
+    tokens = codec.encode(prompt)
+    job = Job(1, tokens, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
+    machine = Machine(engine, codec, profile, profile.latency(), clock, Prefixes(engine), forecast, speculate)
+    for _ in decode(job, machine):
+        pass
     return job, bank, engine, clock
 
 

@@ -22,7 +22,7 @@ from anytime.runtime.loop import Loop
 from anytime.runtime.policies.policy import Plan, Policy
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
-from anytime.scheduler.admission import HANDOVER_NS, Refusal, Work, admit
+from anytime.scheduler.admission import HANDOVER_NS, Refusal, admit
 from anytime.scheduler.profile import LatencyProfile
 
 
@@ -66,12 +66,17 @@ class _Format:
 
 @dataclass(frozen=True, slots=True)
 class _NothingCached:
-    kept: int = 0
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Idle:
     spec: EngineSpec
+
+    @property
+    def free_rows(self) -> int:
+        """But for the request's own, and the one that holds what the bundle ships."""
+        return self.spec.max_rows - 2
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +129,9 @@ class _Replayed:
         self._numbers, self._drawn = itertools.count(), itertools.count()
         self._instant = ""
         self._greedy = True
+
+    def feed(self) -> bool:
+        return False
 
     def begin(self) -> list[Candidate]:
         cached = self._job.cached_tokens
@@ -298,12 +306,12 @@ class Replayer:
         bank = _Bank(clock, ready_ns, policy.choose)
         prompt_tokens = recording.plain.prompt_tokens
         answer: Any = _Format(recording.kind, recording.answer_steps)
-        job = Job(0, "", ready_ns, answer, Sampling(), policy, bank, prompt_tokens=prompt_tokens)
-        work = Work(prompt_tokens, 0, len(self.codec.close_ids), recording.answer_steps, self.spec.max_context)
-        if isinstance(admit(work, ready_ns - clock.now_ns, profile), Refusal):
+        job = Job(0, range(prompt_tokens), ready_ns, answer, Sampling(), policy, bank)
+        if isinstance(admit(machine.work(prompt_tokens, answer), ready_ns - clock.now_ns, profile), Refusal):
             job.stopped = "rejected"
         else:
-            Loop(job, machine, _Replayed(recording, job, machine, clock, self.pace)).run()
+            for _ in Loop(job, machine, _Replayed(recording, job, machine, clock, self.pace)).run():
+                pass  # nobody else is waiting
         best = bank.best()
         return Outcome(
             best,

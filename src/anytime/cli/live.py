@@ -20,10 +20,10 @@ def live_view(pending: Pending, console: Console) -> Live:
 
 
 def _render(pending: Pending) -> Group:
-    now = pending.machine.clock.now()
+    now = pending.worker.machine.clock.now()
     budget_ns = max(1, pending.deadline_ns - pending.received_ns)
     left_ns = max(0, pending.deadline_ns - now)
-    thought = pending.machine.codec.decode(list(pending.job.thought))
+    thought = pending.worker.machine.codec.decode(list(pending.job.thought))
     best = pending.job.bank.best()
     answer = f"{best.text}   confidence {best.confidence:.2f}" if best else "none yet"
     return Group(

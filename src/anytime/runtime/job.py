@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator, Sequence
 
 import msgspec
 
@@ -16,6 +17,7 @@ from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
+from anytime.scheduler.admission import Work
 from anytime.scheduler.clock import Clock
 from anytime.scheduler.profile import LatencyProfile
 
@@ -39,9 +41,19 @@ class Machine(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """Lines that can be thought side by side: as many as the engine has rows for, and the profile a measure."""
+        """Lines that one request can think side by side now: those with a row, of a number the profile has measured."""
         widest, *_ = self.profile.fit.widths[-1]
-        return min(self.engine.spec.max_rows - self.prefixes.kept, widest)
+        return min(1 + self.free_rows, widest)
+
+    @property
+    def free_rows(self) -> int:
+        """Rows of the engine that no request holds; prefixes that are parked there give way."""
+        return self.engine.free_rows + self.prefixes.parked
+
+    def work(self, prompt_tokens: int, answer: Compiled, cached_tokens: int = 0) -> Work:
+        """What a prompt of so many tokens asks of the engine with this answer format."""
+        close, most = len(self.codec.close_ids), self.engine.spec.max_context
+        return Work(prompt_tokens, cached_tokens, close, answer.answer_steps, most)
 
     def latency_of(self, width: int) -> Latency:
         """Costs of so many lines side by side."""
@@ -50,22 +62,29 @@ class Machine(msgspec.Struct, frozen=True):
         return self.wide.get(width) or self.wide.setdefault(width, self.profile.latency(width))
 
 
-class Job(msgspec.Struct):
+class Job(msgspec.Struct, eq=False):
     """One request. The engine's thread writes the second part, the caller reads it."""
 
     generation: int
-    prompt: str
+    prompt: Sequence[int]
     ready_ns: int  # the answer must be in the bank by now
     answer: Compiled
     sampling: Sampling
     policy: Policy
     bank: AnswerBank
-    cancelled: bool = False
+    priority: int = 0
+    topic: str | None = None
+    called_off: Stopped | None = None  # why nobody waits for more of it
+    hurried: bool = False  # it is to answer where it stands
 
     done: threading.Event = msgspec.field(default_factory=threading.Event)
-    news: threading.Event = msgspec.field(default_factory=threading.Event)
+    news: threading.Event = msgspec.field(default_factory=threading.Event)  # a better answer, or the end
+    moved: threading.Event = msgspec.field(default_factory=threading.Event)  # another deadline, or the end
+    steps: Generator[None, None, None] | None = None  # what it does in the engine, one step at a time
+    until_ns: int = 0  # others need the engine from here on; at most ``ready_ns``
     started: bool = False
-    prompt_tokens: int = 0
+    answered: bool = False  # the instant answer was tried
+    effort: str | None = None  # of the thought under way
     cached_tokens: int = 0  # of the prompt, which an earlier request had run
     thought: list[int] = msgspec.field(default_factory=list)  # as far as the (first) line of thought has come
     thought_tokens: int = 0  # of all lines of thought
@@ -74,4 +93,21 @@ class Job(msgspec.Struct):
     faults: int = 0  # lines of thought dropped because the model's logits were no numbers
     stopped: Stopped = "deadline"
     reason: str = ""
-    failure: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.until_ns = self.ready_ns
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.called_off is not None
+
+    def end(self) -> None:
+        """Nothing more will come; whoever waits is woken."""
+        self.stopped = self.called_off or self.stopped
+        self.done.set()
+        self.news.set()
+        self.moved.set()

@@ -11,12 +11,12 @@ import os
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import msgspec
 
 from anytime.bundle import Bundle
-from anytime.errors import BudgetError, EngineError, UsageError
+from anytime.errors import EngineError, PromptError, UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
@@ -31,9 +31,10 @@ from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.worker import MAX_WAITING, Worker
-from anytime.scheduler.admission import Work, floor_ns, thought_ns
-from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock, seconds_to_ns
+from anytime.runtime.worker import MOST_REQUESTS, Overload, Worker
+from anytime.scheduler.admission import floor_ns, thought_ns
+from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
+from anytime.scheduler.deadline import deadline_of
 from anytime.scheduler.profile import LatencyProfile
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 DEFAULT_FORMAT = Text()
-_LONGEST_BUDGET_S = 86_400.0
 _MOST_FORMATS = 256
-_FARTHEST_S = 1e15  # beyond, arithmetic in nanoseconds may overflow
+_HIGHEST_PRIORITY = 1_000_000
 
 
 class Request(TypedDict, total=False):
@@ -58,6 +58,8 @@ class Request(TypedDict, total=False):
     min_confidence: float
     sampling: Sampling | None
     policy: Policy | str
+    priority: int
+    topic: str | None
     request_id: str | None
 
 
@@ -75,7 +77,7 @@ class Reasoner:
     """A loaded bundle that answers by the deadline.
 
     ``Reasoner.load()`` opens the reference reasoner; give a bundle directory for another. Safe to use from several
-    threads: requests queue, and waiting counts in their budgets.
+    threads: requests share the engine step by step, by their deadlines, and waiting counts in their budgets.
     """
 
     def __init__(
@@ -86,12 +88,15 @@ class Reasoner:
         bundle: Bundle,
         clock: Clock = MONOTONIC,
         speculate: bool = False,
+        overload: Overload = "degrade",
     ) -> None:
+        if overload not in get_args(Overload):
+            raise UsageError(f"overload is {overload!r}: it must be one of {', '.join(get_args(Overload))}")
         self.bundle, self.profile = bundle, profile
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
         self._machine = Machine(engine, codec, profile, profile.latency(), clock, prefixes, forecast, speculate)
-        self._worker = Worker(self._machine)
+        self._worker = Worker(self._machine, overload)
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
         self._waiters: ThreadPoolExecutor | None = None
@@ -109,20 +114,23 @@ class Reasoner:
         profile: str | os.PathLike[str] | None = None,
         estimate: bool = False,
         speculate: bool = False,
+        overload: Overload = "degrade",
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
         Without a stored profile one is measured first, quickly, which takes some seconds. ``profile`` names a profile
         file instead; with ``estimate``, one measured under another key will do. ``speculate`` lets a greedy thought
         guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
-        and stops guessing where they are not.
+        and stops guessing where they are not. ``overload`` says what happens when requests do not all fit: those under
+        way give up thought, down to their first answers (``degrade``); or they give up none, and the new one is
+        rejected (``reject``); or the oldest give way (``drop-oldest``).
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
         """
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
-        return cls(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
+        return cls(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate, overload=overload)
 
     def prepare(self, answer: AnswerFormat) -> None:
         """Compile an answer format now, so that the first request with it does not pay for that.
@@ -149,8 +157,7 @@ class Reasoner:
         codec, forecast = self._machine.codec, self._machine.forecast
         codec.check(prompt)
         format_ = self._compiled(answer)
-        max_context = self._machine.engine.spec.max_context
-        work = Work(len(codec.encode(prompt)), 0, len(codec.close_ids), format_.answer_steps, max_context)
+        work = self._machine.work(len(codec.encode(prompt)), format_)
         least_ns = floor_ns(work, self.profile)
         if forecast is None:
             return Costs(least_ns / NS_PER_S, None)
@@ -197,6 +204,8 @@ class Reasoner:
         min_confidence: float = 0.0,
         sampling: Sampling | None = None,
         policy: Policy | str = "auto",
+        priority: int = 0,
+        topic: str | None = None,
         request_id: str | None = None,
     ) -> Pending:
         """Ask without waiting. The arguments are those of ``answer``."""
@@ -206,21 +215,25 @@ class Reasoner:
         deadline_ns = deadline_of(received_ns, budget, deadline)
         if not 0.0 <= min_confidence <= 1.0:
             raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
-        self._machine.codec.check(prompt)
+        if not isinstance(priority, int) or abs(priority) > _HIGHEST_PRIORITY:
+            raise UsageError(f"priority is {priority!r}: it must be an integer, at most {_HIGHEST_PRIORITY} either way")
+        compiled = self._compiled(answer)
         serial = next(self._serials)
         chosen = self._policy(policy) if isinstance(policy, str) else policy
         job = Job(
             generation=serial,
-            prompt=prompt,
+            prompt=self._encoded(prompt, compiled),
             ready_ns=deadline_ns - self.profile.delivery_ns,
-            answer=self._compiled(answer),
+            answer=compiled,
             sampling=sampling or self._sampling,
             policy=chosen,
             bank=AnswerBank(accept, min_confidence, chosen.choose),
+            priority=priority,
+            topic=topic,
         )
         pending = Pending(
             job,
-            self._machine,
+            self._worker,
             request_id or f"{self.bundle.id[:8]}-{serial}",
             self.bundle.id,
             received_ns,
@@ -229,6 +242,18 @@ class Reasoner:
         )
         self._worker.submit(job)
         return pending
+
+    def _encoded(self, prompt: str, answer: Compiled) -> list[int]:
+        """The prompt's tokens, with room for an answer behind them."""
+        codec, max_context = self._machine.codec, self._machine.engine.spec.max_context
+        codec.check(prompt)
+        tokens = codec.encode(prompt)
+        if len(tokens) + len(codec.close_ids) + answer.answer_steps > max_context:
+            raise PromptError(
+                f"the prompt has {len(tokens)} tokens and the answer up to {answer.answer_steps + 1}, "
+                f"more than the model's context of {max_context}: shorten one of them"
+            )
+        return tokens
 
     def answer(self, prompt: str, **request: Unpack[Request]) -> Answer:
         """The best answer found by the deadline; returns at once when the thought is complete earlier.
@@ -244,6 +269,9 @@ class Reasoner:
             sampling: how the thought is drawn; the bundle's default, usually greedy.
             policy: how the time is spent, by name, like ``"deer:threshold=0.9"`` (see ``docs/policies.md``), or one of
                 your own. ``auto`` thinks until the deadline where the bundle is not calibrated.
+            priority: of several requests, those with a higher one get optional thought first, and lower ones give way
+                where not all fit.
+            topic: only the newest question of a topic counts; one before it that is not answered yet ends as ``stale``.
             request_id: comes back in the answer.
 
         A valid request always gets an Answer, never an exception.
@@ -272,7 +300,7 @@ class Reasoner:
         from concurrent.futures import ThreadPoolExecutor
 
         if self._waiters is None:  # a thread for each request in the queue or the engine: no wait waits for another
-            self._waiters = ThreadPoolExecutor(MAX_WAITING + 1, thread_name_prefix="anytime-wait")
+            self._waiters = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="anytime-wait")
         loop = asyncio.get_running_loop()
         try:
             while not pending.job.done.is_set() and await loop.run_in_executor(self._waiters, pending.wait_for_news):
@@ -308,17 +336,3 @@ def _follow(pending: Pending) -> Iterator[Answer]:
         yield pending.leave()
     finally:
         pending.cancel()
-
-
-def deadline_of(received_ns: int, budget: float | None, deadline: float | None) -> int:
-    """The absolute deadline. A budget that is zero or negative is no error: the answer is then a refusal."""
-    if (budget is None) == (deadline is None):
-        given = "both budget and deadline" if budget is not None else "neither budget nor deadline"
-        raise BudgetError(f"{given} given: give exactly one, in seconds")
-    name, value = ("budget", budget) if budget is not None else ("deadline", deadline)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _FARTHEST_S:
-        raise BudgetError(f"{name} is {value!r}: it must be a finite number of seconds")
-    instant_ns = seconds_to_ns(value) if name == "deadline" else received_ns + seconds_to_ns(value)
-    if instant_ns - received_ns > _LONGEST_BUDGET_S * NS_PER_S:
-        raise BudgetError(f"{name} is {value!r}, more than a day ahead: it must be in seconds")
-    return instant_ns
