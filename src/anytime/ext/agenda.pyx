@@ -208,6 +208,14 @@ cdef class Agenda:
         """What it still must have."""
         return self._entries[self._find(key)].mandatory_ns
 
+    def ready_ns(self, long long key):
+        """When it must be ready."""
+        return self._entries[self._find(key)].ready_ns
+
+    def begun(self, long long key):
+        """Whether it has a row in the engine."""
+        return bool(self._entries[self._find(key)].begun)
+
     def keys(self):
         """Of all requests, the earliest deadline first."""
         return [self._entries[i].key for i in range(self._count)]

@@ -125,7 +125,7 @@ class Worker:
             job.called_off, job.reason = stopped, reason or job.reason
             if self._current is job:
                 self.machine.engine.terminate(job.generation)
-            elif job.started:
+            elif job.started and job.generation in self._jobs:
                 self._agenda.answer(job.generation)  # it needs nothing any more
                 self._called_off.append(job)
                 self._changed.notify()
