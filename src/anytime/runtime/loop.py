@@ -22,7 +22,7 @@ from anytime.runtime.policies.policy import CONCLUDE, Extend, Plan, View
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
 _LEAST_PROBE_SPACING = 8
-_MOST_STEPS = 8  # that the engine takes in a row before the clock is looked at again
+MOST_STEPS = 8  # that the engine takes in a row before the clock is looked at again
 
 
 class Thinking(Protocol):
@@ -139,7 +139,7 @@ class Loop:
     def _steps(self, left_ns: int) -> int:
         """Steps in a row that are sure to leave time for the close, up to where a probe or the limit may be."""
         team = self._team
-        room = min(self._room(), _MOST_STEPS)
+        room = min(self._room(), MOST_STEPS)
         if self._plan.probes:
             room = min(room, 2 * self._spacing - 1 - team.since_probe)
         if self._plan.limit is not None:

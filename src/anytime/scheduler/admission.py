@@ -71,6 +71,14 @@ def instant_ns(work: Work, profile: LatencyProfile) -> int:
     return prefill_ns + answer_ns
 
 
+def longest_run_ns(work: Work, profile: LatencyProfile) -> int:
+    """An upper bound of what of ``floor_ns`` cannot be interrupted: tokenizing, or the longest run of the engine."""
+    latency = profile.latency()
+    step_ns = latency.upper_ns(1, work.prompt_tokens + work.close_tokens + work.answer_steps)
+    runs_ns = [latency.upper_ns(n, context) for n, context in _prefill(work, profile)]
+    return max(HANDOVER_NS, *runs_ns, step_ns if work.answer_steps else 0)
+
+
 def thought_ns(work: Work, tokens: float, profile: LatencyProfile) -> int:
     """Predicted time of so many steps of thought behind a prompt, with the close and the answer behind them."""
     latency = profile.latency()

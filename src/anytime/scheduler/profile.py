@@ -217,12 +217,13 @@ def read(path: Path, key: ProfileKey, estimate: bool = False) -> LatencyProfile:
         raise ProfileError(f"the profile {path} is damaged ({error}): run 'anytime profile' again") from error
     if profile.key != key and not estimate:
         raise ProfileError(
-            f"the profile {path} was measured under another key ({_difference(profile.key, key)}): "
+            f"the profile {path} was measured under another key ({difference(profile.key, key)}): "
             "run 'anytime profile' here, or go on regardless with --estimate"
         )
     return profile
 
 
-def _difference(measured: ProfileKey, here: ProfileKey) -> str:
+def difference(measured: ProfileKey, here: ProfileKey) -> str:
+    """What two keys differ in, for people."""
     rows = ((name, getattr(measured, name), getattr(here, name)) for name in measured.__struct_fields__)
     return "; ".join(f"{name}: measured {a!r}, here {b!r}" for name, a, b in rows if a != b)
