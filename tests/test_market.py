@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,26 +25,21 @@ from tests.doubles import LEFT_OR_RIGHT, flat_forecast
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.floats(0, 1)), max_size=12), st.floats(0, 1))
-def test_stages_lie_on_the_concave_hull(points: list[tuple[int, float]], base: float) -> None:
-    """Each stage gains less for its time than the one before, all gain, and no point lies above the way they lead."""
-    stages = hull(points, base)
-    assert all(cost > 0 and gain > 0 for cost, gain in stages)
-    slopes = [gain / cost for cost, gain in stages]
+def test_corners_are_the_rising_concave_hull(points: list[tuple[int, float]], base: float) -> None:
+    """Gains fall from corner to corner, and no point lies above the way along them."""
+    corners = hull((0, base), points)
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(corners)]
+    assert all(slope > 0 for slope in slopes)
     assert all(b <= a * (1 + 1e-9) for a, b in itertools.pairwise(slopes))
     for cost, quality in points:
         if cost > 0:
-            reached, spent = base, 0
-            for length, gain in stages:
-                part = min(length, cost - spent)
-                reached += gain * max(0, part) / length
-                spent += length
-            assert quality <= reached + 1e-9
+            assert quality <= np.interp(cost, *zip(*corners, strict=True)) + 1e-9
 
 
-def test_what_promises_nothing_is_no_stage() -> None:
+def test_what_promises_nothing_is_no_corner() -> None:
     """Time that leads nowhere is not asked for."""
-    assert hull([(10, 0.5), (20, 0.4)], 0.5) == []
-    assert hull([(10, 0.6), (20, 0.9), (30, 0.9)], 0.5) == [(20, 0.4)]
+    assert hull((0, 0.5), [(10, 0.5), (20, 0.4)]) == [(0, 0.5)]
+    assert hull((0, 0.5), [(10, 0.6), (20, 0.9), (30, 0.9)]) == [(0, 0.5), (20, 0.9)]
 
 
 def market(codec: Codec, profile: LatencyProfile, forecast: Forecast | None) -> tuple[Market, Job]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from anytime.scheduler import demand
 from anytime.scheduler.demand import Load, blocking_ns, demand_ns, demand_test, horizon_ns, utilization
-from anytime.scheduler.taskset import Stage, Task, concave_hull, cure, decide, grant, loads
+from anytime.scheduler.taskset import Stage, Task, cure, decide, grant, loads, stages_of
 
 Job = tuple[int, int, int, list[int]]  # release, absolute deadline, place, runs left
 
@@ -340,9 +340,9 @@ def test_cure_of_a_quality_leaves_room_for_the_thought() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.0, 1.0, width=32), st.integers(1, 9)), max_size=12))
-def test_stages_are_the_upper_concave_hull(points: list[tuple[int, float, int]]) -> None:
+def test_stages_are_the_upper_stages_of(points: list[tuple[int, float, int]]) -> None:
     """Each stage brings less a nanosecond than the one before, and no thought lies above them."""
-    stages = concave_hull(0.3, [(cost, quality, tokens, "") for cost, quality, tokens in points])
+    stages = stages_of(0.3, [(cost, quality, tokens, "") for cost, quality, tokens in points])
     corners = [(0, 0.3)]
     for stage in stages:
         corners.append((corners[-1][0] + stage.cost_ns, stage.quality))

@@ -206,7 +206,7 @@ def _notes(told: Told) -> Iterator[str]:
     profile, known = told.profile, [task for task in told.tasks if task.quality is not None]
     yield (
         "tested for earliest deadline first, one engine run after the other, every task at its upper bound and with "
-        "nothing cached; a Reasoner by itself takes requests in the order in which they come"
+        "nothing cached"
     )
     if any(task.phase_ns for task in told.tasks):
         yield "phases are not counted on: what holds when all tasks begin at once holds with any phases"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -61,15 +62,21 @@ class Market:
                 points.append((self._cost_ns(work, done, tokens), promise))
         found = job.bank.best()
         nothing = forecast.fresh(likelihood, job.prompt_tokens, job.answer.kind, codec.effort, 0)
-        return hull(points, found.confidence if found else nothing)
+        return _stages(found.confidence if found else nothing, points)
 
     def _even(self, work: Work, done: int) -> list[Stage]:
         room = work.max_context - work.prompt_tokens - work.close_tokens - work.answer_steps - 2 - done
         shares = (max(1, round(share * room)) for share in (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0))
         points = [(self._cost_ns(work, done, n), (done + n) / (done + n + room / 4)) for n in shares if room > 0]
-        return hull(points, done / (done + max(1, room) / 4))
+        return _stages(done / (done + max(1, room) / 4), points)
 
     def _cost_ns(self, work: Work, done: int, tokens: int) -> int:
         """Of so many more tokens behind those that are thought, with a close."""
         behind = Work(work.prompt_tokens + done, 0, work.close_tokens, work.answer_steps, work.max_context)
         return thought_ns(behind, tokens, self._machine.profile)
+
+
+def _stages(base: float, points: Iterable[Stage]) -> list[Stage]:
+    """What each corner of the hull costs and gains behind the one before."""
+    corners = hull((0, base), points)
+    return [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(corners)]

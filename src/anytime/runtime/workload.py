@@ -15,7 +15,7 @@ from anytime.runtime.loop import MOST_STEPS
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.admission import Work, floor_ns, longest_run_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
-from anytime.scheduler.taskset import Task, concave_hull
+from anytime.scheduler.taskset import Task, stages_of
 
 LIKELIHOOD = 0.5  # of the answer without thought, which nobody knows before it is given
 _PARTS, _MOST_PARTS = 16, 24  # of the expected length of a thought, up to which so many are looked at
@@ -73,7 +73,7 @@ def task_of(
         return task
     quality = forecast.fresh(LIKELIHOOD, prompt_tokens, answer.kind, codec.effort, 0)
     thoughts = list(_thoughts(work, answer.kind, codec, profile, forecast))
-    stages = concave_hull(quality, [thought[:4] for thought in thoughts])
+    stages = stages_of(quality, [thought[:4] for thought in thoughts])
     longest = max((thought[4] for thought in thoughts), default=0)
     return msgspec.structs.replace(task, quality=quality, stages=stages, thinking_run_ns=longest)
 

@@ -1,27 +1,28 @@
-"""Optional time as stages: from points of cost and quality to the steps of their concave hull."""
+"""Optional time as stages: the points of cost and quality that are worth going to, one behind the other."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
+from typing import Any, TypeVar
+
+Point = TypeVar("Point", bound="tuple[Any, ...]")  # cost in ns, quality, and whatever belongs to it
 
 
-def hull(points: Iterable[tuple[int, float]], base: float) -> list[tuple[int, float]]:
-    """Stages ``(cost_ns, gain)`` that lead from quality ``base`` at no cost along the upper concave hull.
+def hull(base: Point, points: Iterable[Point]) -> list[Point]:
+    """The corners of the upper concave hull while it rises, from ``base`` on, which comes first.
 
-    ``points`` are (cost_ns, quality), in any order. Gains for the time fall from stage to stage, and none is negative:
-    what costs more and promises no more is never a stage (Andrew's monotone chain, 1979, upper half).
+    From corner to corner quality is gained ever more slowly; what is left out costs more than a mixture of others for
+    the same, or promises no more (Andrew's monotone chain, 1979, upper half).
     """
-    corners: list[tuple[int, float]] = [(0, base)]
-    for cost, quality in sorted(points):
-        if quality <= corners[-1][1] or cost <= 0:
+    corners = [base]
+    for point in sorted(points, key=lambda point: (point[0], -point[1])):
+        if point[1] <= corners[-1][1] or point[0] <= base[0]:
             continue
-        while len(corners) > 1 and _slope(corners[-2], corners[-1]) <= _slope(corners[-2], (cost, quality)):
+        while len(corners) > 1 and _rate(corners[-2], corners[-1]) <= _rate(corners[-1], point):
             corners.pop()
-        if cost > corners[-1][0]:
-            corners.append((cost, quality))
-    return [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(corners)]
+        corners.append(point)
+    return corners
 
 
-def _slope(a: tuple[int, float], b: tuple[int, float]) -> float:
-    return (b[1] - a[1]) / (b[0] - a[0])
+def _rate(before: tuple[Any, ...], after: tuple[Any, ...]) -> float:
+    return float((after[1] - before[1]) / (after[0] - before[0]))

@@ -13,6 +13,7 @@ import msgspec
 
 from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.demand import Finding, Load, demand_test, utilization
+from anytime.scheduler.stages import hull
 
 LONGEST_PERIOD_NS = 86_400 * NS_PER_S
 _PERIOD_GRAIN_NS = 1_000
@@ -210,22 +211,9 @@ def _least(fits: Callable[[int], bool], fails: int, most: int) -> int | None:
     return high
 
 
-def concave_hull(quality: float, thoughts: Iterable[tuple[int, float, int, str]]) -> tuple[Stage, ...]:
-    """Stages from thoughts (cost in ns, quality, tokens, effort), that start from a quality without any.
-
-    Those of the upper concave hull while it rises: what is left out costs more than a mixture of others for the same.
-    """
-    hull: list[tuple[int, float, int, str]] = [(0, quality, 0, "")]
-    for point in sorted(thoughts, key=lambda thought: (thought[0], -thought[1])):
-        if point[1] <= hull[-1][1]:
-            continue
-        while len(hull) > 1 and _rate(hull[-2], hull[-1]) <= _rate(hull[-1], point):
-            hull.pop()
-        hull.append(point)
+def stages_of(quality: float, thoughts: Iterable[tuple[int, float, int, str]]) -> tuple[Stage, ...]:
+    """Stages from thoughts (cost in ns, quality, tokens, effort), that start from a quality without any."""
+    corners = hull((0, quality, 0, ""), thoughts)
     return tuple(
-        Stage(after[0] - before[0], after[1], after[2], after[3]) for before, after in itertools.pairwise(hull)
+        Stage(after[0] - before[0], after[1], after[2], after[3]) for before, after in itertools.pairwise(corners)
     )
-
-
-def _rate(before: tuple[int, float, int, str], after: tuple[int, float, int, str]) -> float:
-    return (after[1] - before[1]) / (after[0] - before[0])
