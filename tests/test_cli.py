@@ -190,7 +190,7 @@ def test_profile_prints_tables_and_caps_and_stores(state: Path) -> None:
     """``profile`` ends with the token caps and the file in which the profile is kept."""
     result = anytime("profile", "--quick")
     assert result.exit_code == 0, result.output
-    for text in ("p99", "token cap", "200 ms", "stored in"):
+    for text in ("p99", "token cap", "200 ms", "idle 100 ms", "not measured by a quick profile: loaded", "stored in"):
         assert text in result.stdout
     assert list(state.rglob("*.json"))
 
