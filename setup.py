@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 
 KERNELS = {
     "attention": ["attention.pyx", "attention_op.c"],
+    "drift": ["drift.pyx"],
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],
     "ort": ["ort.pyx"],

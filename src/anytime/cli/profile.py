@@ -26,7 +26,7 @@ _STRETCH = 128
 @reported
 def profile(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle; default: the reference.", show_default=False)] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of a minute and a half.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of one to two minutes.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole profile as one JSON object.")] = False,
 ) -> None:
@@ -85,23 +85,24 @@ def _branches(measured: LatencyProfile) -> Table:
 
 def _regimes(measured: LatencyProfile) -> Table:
     """How far each regime is from the prediction; docs/profiles.md explains the columns."""
-    table = Table(title="Measured over predicted time of a step")
-    for heading in ("regime", "steps", "p50", "p99", "p99.9 [95 %]", "max", "bursts", "MHz"):
-        table.add_column(heading, justify="right")
+    told = any(regime.clocks.mhz for regime in measured.regimes)
+    table = Table(title="Measured over predicted time of a step", caption=None if told else "clocks: unknown")
+    for heading in ("regime", "steps", "p50", "p99", "p99.9 [95 %]", "max", "bursts", *(["MHz"] if told else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
     for regime in measured.regimes:
         tail = regime.tail
         far = "too few"
         if tail.p999 is not None and tail.interval is not None:
             far = f"{tail.p999:.3g} [{tail.interval[0]:.3g}, {tail.interval[1]:.3g}]"
-        bursts = "" if tail.burst is None else f"{tail.burst:.0%}"
         figures = [f"{tail.p50:.2f}", f"{tail.p99:.2f}", far, f"{tail.most:.3g}"]
-        table.add_row(regime.name, str(tail.samples), *figures, bursts, _mhz(regime.clocks))
+        bursts = "" if tail.burst is None else f"{tail.burst:.0%}"
+        table.add_row(regime.name, str(tail.samples), *figures, bursts, *([_mhz(regime.clocks)] if told else []))
     return table
 
 
 def _mhz(clocks: Clocks) -> str:
-    """The slowest and the fastest core."""
-    return f"{min(clocks.mhz)}-{max(clocks.mhz)}" if clocks.mhz else "unknown"
+    """The slowest and the fastest core, where the machine tells."""
+    return f"{min(clocks.mhz)}-{max(clocks.mhz)}" if clocks.mhz else ""
 
 
 def _quantiles(times_ns: tuple[int, ...]) -> list[float]:
