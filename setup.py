@@ -8,6 +8,7 @@ from setuptools import Extension, setup
 KERNELS = {
     "agenda": ["agenda.pyx"],
     "attention": ["attention.pyx", "attention_op.c"],
+    "drift": ["drift.pyx"],
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],
     "ort": ["ort.pyx"],

@@ -34,6 +34,15 @@ PATIENCE_S = 20  # how long a broken promise may hang before its test fails; a k
 LEFT_OR_RIGHT = Choices("left", "right")
 
 
+class PassingClock(MockClock):
+    """A mock clock on which waiting lets the time pass, so that whoever waits need not be advanced by another."""
+
+    def wait_until(self, event: threading.Event, instant_ns: int) -> bool:
+        if not event.is_set():
+            self.advance(max(0, instant_ns - self.now()))
+        return event.is_set()
+
+
 class HeldEngine(ScriptedEngine):
     """Stands still inside run number ``hold_at`` until it is released or that very run is terminated."""
 
