@@ -26,6 +26,7 @@ from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.sampling import Sampling
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 from anytime.testing import MockClock, Script, ScriptedEngine
 from tests.conftest import SPECIAL, MakeReasoner, manifest, thinker
@@ -129,7 +130,7 @@ def decode_alone(
     bank = RecordingBank(clock, policy, accept)
     tokens = codec.encode(prompt)
     job = Job(1, tokens, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
-    machine = Machine(engine, codec, profile, profile.latency(), clock, Prefixes(engine), forecast, speculate)
+    machine = Machine(engine, codec, Pace(profile), clock, Prefixes(engine), forecast, speculate)
     for _ in decode(job, machine):
         pass
     return job, bank, engine, clock

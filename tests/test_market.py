@@ -17,6 +17,7 @@ from anytime.runtime.policies.until import UntilDeadline
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.stages import hull
 from anytime.testing import MockClock, ScriptedEngine
@@ -45,7 +46,7 @@ def test_what_promises_nothing_is_no_corner() -> None:
 def market(codec: Codec, profile: LatencyProfile, forecast: Forecast | None) -> tuple[Market, Job]:
     clock = MockClock()
     engine = ScriptedEngine(clock, profile.latency(), lambda tokens: 0, vocab_size=64, max_context=256)
-    machine = Machine(engine, codec, profile, profile.latency(), clock, Prefixes(engine), forecast)
+    machine = Machine(engine, codec, Pace(profile), clock, Prefixes(engine), forecast)
     answer = compile_format(LEFT_OR_RIGHT, codec)
     return Market(machine), Job(1, codec.encode("what"), 100 * MS, answer, Sampling(), UntilDeadline(), AnswerBank())
 

@@ -28,7 +28,7 @@ WEIGHT_DECAY = 0.05
 WARMUP_STEPS = 150
 # The answer without any thought is learned slowest, and every deadline begins with it, so it weighs more. Once the
 # thinking is learned, a few shards at a small rate give it more weight still.
-INSTANT_WEIGHT, FINISH_INSTANT_WEIGHT = 3.0, 10.0
+INSTANT_WEIGHT, FINISH_INSTANT_WEIGHT = 3.0, 5.0
 FINISH_SHARDS, FINISH_LR = 6, 0.1
 _SAVE_EVERY_S = 120.0
 

@@ -23,6 +23,7 @@ from anytime.runtime.policies.policy import Plan, Policy
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.scheduler.admission import HANDOVER_NS, Refusal, admit
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 
 
@@ -292,16 +293,18 @@ class Replayer:
     handover_ns: int = HANDOVER_NS // 4
     wake_ns: int = HANDOVER_NS // 4
     pace: float = 1.0
-    _wide: dict[int, Any] = field(default_factory=dict)
+    static: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "static", Pace(self.profile))  # as the profile is: no replay shows it anything
 
     def replay(self, recording: Recording, policy: Policy, budget_ns: int) -> Outcome:
         """What this request would have returned in this budget."""
         clock, profile = _Clock(self.handover_ns), self.profile
         its_clock: Any = clock  # nobody waits on it
-        latency = self._wide.get(1) or self._wide.setdefault(1, profile.latency())
         engine: Any = _Idle(self.spec)
         nothing: Any = _NothingCached()
-        machine = Machine(engine, self.codec, profile, latency, its_clock, nothing, self.forecast, wide=self._wide)
+        machine = Machine(engine, self.codec, self.static, its_clock, nothing, self.forecast)
         ready_ns = budget_ns - profile.delivery_ns
         bank = _Bank(clock, ready_ns, policy.choose)
         prompt_tokens = recording.plain.prompt_tokens

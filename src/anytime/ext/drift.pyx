@@ -73,6 +73,10 @@ cdef class Drift:
         self.factor = target if target >= self.factor else target + (self.factor - target) * _HOLD
         self.away = self.away + 1 if self.ratio > _AWAY or self.ratio * _AWAY < 1.0 else 0
 
+    cpdef void doubt(self) noexcept:
+        """Forget half of what the factor is above 1."""
+        self.factor = 0.5 * (1.0 + self.factor)
+
     cpdef double pace(self, int kind) except -1:
         """Measured over predicted time of all counted actions of a kind; 1 of none."""
         if not 0 <= kind < _KINDS:

@@ -27,6 +27,7 @@ def decode(job: Job, machine: Machine) -> Generator[None, None, None]:
         outcome = admit(work, job.ready_ns - now, machine.profile, job.until_ns - now)
         if isinstance(outcome, Refusal):
             job.stopped, job.reason = "rejected", outcome.reason
+            machine.pace.doubt()
         else:
             job.token_cap = outcome.token_cap
             yield from Loop(job, machine, team).run()

@@ -11,7 +11,7 @@ from anytime.ext.latency import Latency
 from anytime.runtime.answer import Stopped
 from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.engine import Engine
+from anytime.runtime.engine import Engine, FloatArray, Row, Seq
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
@@ -19,11 +19,12 @@ from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.scheduler.admission import Work
 from anytime.scheduler.clock import Clock
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """An engine, its tokens, its measured speeds and a clock.
+    """An engine, its tokens, its speeds and a clock.
 
     ``prefixes`` is what is prefilled already, ``forecast`` what a calibrated bundle knows of its own answers.
     ``speculate`` lets a greedy thought guess ahead (``lookup``).
@@ -31,13 +32,36 @@ class Machine(msgspec.Struct, frozen=True):
 
     engine: Engine
     codec: Codec
-    profile: LatencyProfile
-    latency: Latency
+    pace: Pace
     clock: Clock
     prefixes: Prefixes
     forecast: Forecast | None = None
     speculate: bool = False
-    wide: dict[int, Latency] = msgspec.field(default_factory=dict)  # of several lines, made when first asked for
+
+    @property
+    def profile(self) -> LatencyProfile:
+        """The speeds to plan with."""
+        return self.pace.profile
+
+    @property
+    def latency(self) -> Latency:
+        """Costs of one line."""
+        return self.pace.latency()
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        """``Engine.run``, and its time taken note of."""
+        width, tokens, context = len(rows), len(rows[0].tokens), rows[0].seq.length
+        started_ns = self.clock.now()
+        found = self.engine.run(rows, generation)
+        self.pace.ran(tokens, context, width, self.clock.now() - started_ns)
+        return found
+
+    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+        """``Engine.extend``, and its time taken note of."""
+        context, started_ns = seq.length, self.clock.now()
+        taken = self.engine.extend(seq, token, count, ends, generation)
+        self.pace.stepped(len(taken), context, self.clock.now() - started_ns)
+        return taken
 
     @property
     def rows(self) -> int:
@@ -57,9 +81,7 @@ class Machine(msgspec.Struct, frozen=True):
 
     def latency_of(self, width: int) -> Latency:
         """Costs of so many lines side by side."""
-        if width <= 1:
-            return self.latency
-        return self.wide.get(width) or self.wide.setdefault(width, self.profile.latency(width))
+        return self.pace.latency(max(1, width))
 
 
 class Job(msgspec.Struct, eq=False):

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from anytime.ext.latency import CLOSE, PROBE
+from anytime.ext.latency import CLOSE, PROBE, Latency
 from anytime.runtime.answer import Source, Stopped
 from anytime.runtime.bank import Candidate
 from anytime.runtime.job import Job, Machine
@@ -66,7 +66,6 @@ class Loop:
         self._plan = Plan()
         self._ended = 0  # lines of the plan that ended by themselves
         self._thought = 0  # tokens of the one that ended last
-        self._latency = machine.latency
         self._spacing = 0
 
     def run(self) -> Generator[None, None, None]:
@@ -98,7 +97,6 @@ class Loop:
             plan = msgspec.structs.replace(plan, width=self._machine.rows)
         self._plan, self._ended = plan, 0
         self._team.start(plan)
-        self._latency = self._machine.latency_of(plan.width)
         self._spacing = self._probe_spacing()
         return True
 
@@ -219,6 +217,10 @@ class Loop:
         for candidate in found:
             if self._job.bank.offer(candidate):
                 self._job.news.set()
+
+    @property
+    def _latency(self) -> Latency:
+        return self._machine.latency_of(self._plan.width)
 
     def _left_ns(self) -> int:
         return self._job.until_ns - self._machine.clock.now()

@@ -35,6 +35,7 @@ from anytime.runtime.worker import MOST_REQUESTS, Overload, Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
 from anytime.scheduler.deadline import deadline_of
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Reasoner:
         self.bundle, self.profile = bundle, profile
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
-        self._machine = Machine(engine, codec, profile, profile.latency(), clock, prefixes, forecast, speculate)
+        self._machine = Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate)
         self._worker = Worker(self._machine, overload)
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
@@ -308,6 +309,10 @@ class Reasoner:
             yield pending.leave()
         finally:
             pending.cancel()
+
+    def drift(self) -> str | None:
+        """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""
+        return self._machine.pace.report()
 
     def health(self) -> Health:
         """READY, BUSY with a request, or LOST: a step that was told to end has not come back."""

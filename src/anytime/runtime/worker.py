@@ -79,6 +79,7 @@ class Worker:
         if self.health() is Health.LOST:
             return "the engine does not come back from an earlier step: load a new Reasoner"
         if left_ns < mandatory_ns:
+            self.machine.pace.doubt()
             return (
                 f"{left_ns / NS_PER_MS:.1f} ms are left and the floor for {job.prompt_tokens} prompt tokens is "
                 f"{mandatory_ns / NS_PER_MS:.1f} ms: give more time or a shorter prompt"

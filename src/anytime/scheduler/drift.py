@@ -24,14 +24,15 @@ class Drift(drift.Drift):
     """
 
     def __init__(self, profile: LatencyProfile) -> None:
-        """Begins with the margin of a step; the worst p99 of the profile's regimes is what it may rise to.
+        """Begins with the margin of a step, below which it never falls, because a burst of steps is one action here
+        and varies less than a step. The worst p99 of the profile's regimes is what it may rise to.
 
         Raises:
             ValueError: the profile's margin of a step is not finite.
         """
         worst = max((regime.tail.p99 for regime in profile.regimes), default=_MOST)
         margin = profile.fit.step_margin
-        super().__init__(margin, delta=DELTA, eta=_ETA, least=1.0, most=max(_MOST, margin, worst))
+        super().__init__(margin, delta=DELTA, eta=_ETA, least=margin, most=max(_MOST, margin, worst))
         self._paces = {regime.name: regime.tail.p50 for regime in profile.regimes}
 
     def report(self) -> str | None:

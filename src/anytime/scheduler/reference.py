@@ -120,6 +120,10 @@ class Drift:
         self.factor = target + max(0.0, self.factor - target) * 0.5 ** (1 / 200)
         self.away = self.away + 1 if self.ratio > 1.15 or self.ratio * 1.15 < 1 else 0
 
+    def doubt(self) -> None:
+        """Forget half of what the factor is above 1."""
+        self.factor = 1 + (self.factor - 1) / 2
+
     def _forget_half(self) -> None:
         self.actions, self.overruns, self.misses = self.actions / 2, self.overruns / 2, self.misses / 2
         self._predicted_ns = [ns / 2 for ns in self._predicted_ns]

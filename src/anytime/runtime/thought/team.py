@@ -235,7 +235,7 @@ class Team:
         return forecast.rated(candidate, self._job.prompt_tokens, self._job.answer.kind) if forecast else candidate
 
     def _run(self, rows: Sequence[Row]) -> list[FloatArray]:
-        return self._engine.run(rows, self._job.generation)
+        return self._machine.run(rows, self._job.generation)
 
     def _commit(self, chain: Chain, token: int) -> None:
         chain.commit(token)
