@@ -129,7 +129,7 @@ def decode_alone(
     policy = policy or UntilDeadline()
     bank = RecordingBank(clock, policy, accept)
     tokens = codec.encode(prompt)
-    job = Job(1, tokens, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
+    job = Job(1, "1", tokens, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
     machine = Machine(engine, codec, Pace(profile), clock, Prefixes(engine), forecast, speculate)
     for _ in decode(job, machine):
         pass

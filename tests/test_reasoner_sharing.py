@@ -302,3 +302,13 @@ def test_a_prompt_that_leaves_no_room_for_the_answer_is_refused(make_reasoner: M
     with pytest.raises(PromptError, match="the answer up to 40"):
         reasoner.answer("a" * 230, budget=1.0, answer=Text(40))
     assert not engine.runs
+
+
+def test_two_requests_under_way_have_two_ids(make_reasoner: MakeReasoner) -> None:
+    """An id that is in use is refused, and the request that has it goes on; behind it the id is free again."""
+    reasoner, engine, _, first = busy(make_reasoner, request_id="same")
+    with pytest.raises(UsageError, match="'same' is under way"):
+        reasoner.submit("what", budget=1.0, request_id="same", **ASK)
+    engine.released.set()
+    assert first.result().stopped == "complete"
+    assert reasoner.answer("what", budget=1.0, request_id="same", **ASK).valid

@@ -309,7 +309,7 @@ class Replayer:
         bank = _Bank(clock, ready_ns, policy.choose)
         prompt_tokens = recording.plain.prompt_tokens
         answer: Any = _Format(recording.kind, recording.answer_steps)
-        job = Job(0, range(prompt_tokens), ready_ns, answer, Sampling(), policy, bank)
+        job = Job(0, "", range(prompt_tokens), ready_ns, answer, Sampling(), policy, bank)
         if isinstance(admit(machine.work(prompt_tokens, answer), ready_ns - clock.now_ns, profile), Refusal):
             job.stopped = "rejected"
         else:

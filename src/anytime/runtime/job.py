@@ -88,6 +88,7 @@ class Job(msgspec.Struct, eq=False):
     """One request. The engine's thread writes the second part, the caller reads it."""
 
     generation: int
+    request_id: str
     prompt: Sequence[int]
     ready_ns: int  # the answer must be in the bank by now
     answer: Compiled

@@ -23,11 +23,11 @@ class Pending(msgspec.Struct):
 
     job: Job
     worker: Worker
-    request_id: str
     bundle_id: str
     received_ns: int
     deadline_ns: int
     fallback: Fallback
+    noted: Callable[[Answer], None] | None = None  # shown the answer that is delivered
     final: Answer | None = None  # once the caller has left
 
     def result(self) -> Answer:
@@ -55,7 +55,12 @@ class Pending(msgspec.Struct):
         overrun = not in_time and self.worker.running(job)
         if not in_time:
             self.worker.cancel(job)
-        self.final = self._answer(job.bank.best(), "deadline" if not in_time else job.stopped, overrun)
+        return self._deliver("deadline" if not in_time else job.stopped, overrun)
+
+    def _deliver(self, stopped: Stopped, overrun: bool = False) -> Answer:
+        self.final = self._answer(self.job.bank.best(), stopped, overrun)
+        if self.noted is not None:
+            self.noted(self.final)
         return self.final
 
     def best(self) -> Answer:
@@ -65,9 +70,7 @@ class Pending(msgspec.Struct):
     def cancel(self) -> Answer:
         """Stop thinking; the best answer so far. A step that runs is told to end, and nobody waits for it."""
         self.worker.cancel(self.job)
-        if self.final is None:
-            self.final = self._answer(self.job.bank.best(), self.job.called_off or self.job.stopped, overrun=False)
-        return self.final
+        return self.final or self._deliver(self.job.called_off or self.job.stopped)
 
     def answer_now(self) -> None:
         """Let the thought be closed where it stands, before all others; ``result`` has its answer soon."""
@@ -150,7 +153,7 @@ class Pending(msgspec.Struct):
             received_ns=self.received_ns,
             deadline_ns=self.deadline_ns,
             delivered_ns=delivered_ns,
-            request_id=self.request_id,
+            request_id=job.request_id,
             bundle_id=self.bundle_id,
         )
 

@@ -6,6 +6,7 @@ Two threads: the caller's, which waits no longer than its deadline whatever the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from typing_extensions import Unpack
+
+    from anytime.runtime.decisions import DecisionLog
 
 DEFAULT_FORMAT = Text()
 _MOST_FORMATS = 256
@@ -90,10 +93,11 @@ class Reasoner:
         clock: Clock = MONOTONIC,
         speculate: bool = False,
         overload: Overload = "degrade",
+        log: DecisionLog | None = None,
     ) -> None:
         if overload not in get_args(Overload):
             raise UsageError(f"overload is {overload!r}: it must be one of {', '.join(get_args(Overload))}")
-        self.bundle, self.profile = bundle, profile
+        self.bundle, self.profile, self._log = bundle, profile, log
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
         self._machine = Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate)
@@ -116,6 +120,7 @@ class Reasoner:
         estimate: bool = False,
         speculate: bool = False,
         overload: Overload = "degrade",
+        log: DecisionLog | None = None,
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
@@ -124,14 +129,16 @@ class Reasoner:
         guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
         and stops guessing where they are not. ``overload`` says what happens when requests do not all fit: those under
         way give up thought, down to their first answers (``degrade``); or they give up none, and the new one is
-        rejected (``reject``); or the oldest give way (``drop-oldest``).
+        rejected (``reject``); or the oldest give way (``drop-oldest``). ``log`` takes note of every answer.
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
         """
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
-        return cls(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate, overload=overload)
+        return cls(
+            loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate, overload=overload, log=log
+        )
 
     def prepare(self, answer: AnswerFormat) -> None:
         """Compile an answer format now, so that the first request with it does not pay for that.
@@ -223,6 +230,7 @@ class Reasoner:
         chosen = self._policy(policy) if isinstance(policy, str) else policy
         job = Job(
             generation=serial,
+            request_id=request_id or f"{self.bundle.id[:8]}-{serial}",
             prompt=self._encoded(prompt, compiled),
             ready_ns=deadline_ns - self.profile.delivery_ns,
             answer=compiled,
@@ -232,17 +240,9 @@ class Reasoner:
             priority=priority,
             topic=topic,
         )
-        pending = Pending(
-            job,
-            self._worker,
-            request_id or f"{self.bundle.id[:8]}-{serial}",
-            self.bundle.id,
-            received_ns,
-            deadline_ns,
-            fallback,
-        )
         self._worker.submit(job)
-        return pending
+        noted = None if self._log is None else functools.partial(self._log.note, job, prompt)
+        return Pending(job, self._worker, self.bundle.id, received_ns, deadline_ns, fallback, noted)
 
     def _encoded(self, prompt: str, answer: Compiled) -> list[int]:
         """The prompt's tokens, with room for an answer behind them."""
@@ -273,7 +273,7 @@ class Reasoner:
             priority: of several requests, those with a higher one get optional thought first, and lower ones give way
                 where not all fit.
             topic: only the newest question of a topic counts; one before it that is not answered yet ends as ``stale``.
-            request_id: comes back in the answer.
+            request_id: comes back in the answer; no two requests under way may have the same.
 
         A valid request always gets an Answer, never an exception.
 
@@ -319,7 +319,7 @@ class Reasoner:
         return self._worker.health()
 
     def close(self) -> None:
-        """End the engine's thread; waiting requests return their fallbacks at their deadlines."""
+        """End the engine's thread; requests under way return the best they have. The log is yours to close."""
         self._worker.stop()
         if self._waiters is not None:
             self._waiters.shutdown(wait=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Literal, TypeAlias
 
-from anytime.errors import AnytimeError
+from anytime.errors import AnytimeError, UsageError
 from anytime.ext.agenda import Agenda
 from anytime.runtime.answer import Stopped
 from anytime.runtime.decode import decode
@@ -46,11 +46,17 @@ class Worker:
     # -- callers' threads
 
     def submit(self, job: Job) -> None:
-        """Take a request in, or reject it when it cannot be served."""
+        """Take a request in, or reject it when it cannot be served.
+
+        Raises:
+            UsageError: one with this id is under way.
+        """
         machine = self.machine
         now = machine.clock.now()
         work = machine.work(job.prompt_tokens, job.answer, machine.prefixes.known(job.prompt))
         with self._changed:
+            if any(other.request_id == job.request_id for other in self._jobs.values()):
+                raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
             self._supersede(job)
             reason = self._refusal(job, now, mandatory_ns := instant_ns(work, machine.profile))
             if reason:
