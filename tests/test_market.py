@@ -48,9 +48,9 @@ def market(codec: Codec, profile: LatencyProfile, forecast: Forecast | None) -> 
     engine = ScriptedEngine(clock, profile.latency(), lambda tokens: 0, vocab_size=64, max_context=256)
     machine = Machine(engine, codec, Pace(profile), clock, Prefixes(engine), forecast)
     answer = compile_format(LEFT_OR_RIGHT, codec)
-    return Market(machine), Job(
-        1, "1", codec.encode("what"), 100 * MS, answer, Sampling(), UntilDeadline(), AnswerBank()
-    )
+    policy = UntilDeadline()
+    job = Job(1, "1", codec.encode("what"), 100 * MS, answer, Sampling(), policy, AnswerBank())
+    return Market(machine), job
 
 
 def test_a_forecast_says_what_a_thought_is_worth(codec: Codec, profile: LatencyProfile) -> None:

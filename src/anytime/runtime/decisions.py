@@ -1,4 +1,4 @@
-"""The decision log: what was asked, planned and answered, and when, a JSON line each. Written behind everybody's back."""
+"""The decision log: what was asked, planned and answered, and when, a JSON line each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -23,7 +24,7 @@ class DecisionLog:
     """Appends to a file, on a thread of its own, so that no answer waits for a disk.
 
     ``thoughts`` and ``prompts`` say what is written of them: all (``keep``), nothing (``drop``), or what a function of
-    yours makes of each. What cannot be written, because a disk is full, say, is counted in ``lost``; nobody is disturbed.
+    yours makes of each. What cannot be written, to a full disk, say, is counted in ``lost``; nobody is disturbed.
 
     Raises:
         UsageError: the file cannot be opened, or a redaction is none.
@@ -36,11 +37,9 @@ class DecisionLog:
             if not callable(redaction) and redaction not in ("keep", "drop"):
                 raise UsageError(f"{name} is {redaction!r}: give 'keep', 'drop' or a function")
         try:
-            self._file = open(file, "ab", buffering=0)
+            self._file = Path(file).open("ab", buffering=0)
         except OSError as error:
-            raise UsageError(
-                f"the decision log {file} cannot be opened ({error.strerror}): give another file"
-            ) from error
+            raise UsageError(f"the log {file} cannot be opened ({error.strerror}): give another file") from error
         self._thoughts, self._prompts = thoughts, prompts
         self.lost = 0
         self._entries: queue.SimpleQueue[tuple[Job, str, Answer, str] | None] = queue.SimpleQueue()
