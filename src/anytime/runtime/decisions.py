@@ -37,7 +37,7 @@ class DecisionLog:
             if not callable(redaction) and redaction not in ("keep", "drop"):
                 raise UsageError(f"{name} is {redaction!r}: give 'keep', 'drop' or a function")
         try:
-            self._file = Path(file).open("ab", buffering=0)
+            self._file = Path(file).open("ab", buffering=0)  # noqa: SIM115 (closed by its writer)
         except OSError as error:
             raise UsageError(f"the log {file} cannot be opened ({error.strerror}): give another file") from error
         self._thoughts, self._prompts = thoughts, prompts
