@@ -23,6 +23,8 @@ from recipes.reference.text import EFFORTS, Effort, Sample, drive_sample, packed
 from recipes.reference.tokenizer import CLOSE, END
 
 FORKS = 8
+# What an answer without any thought weighs in the loss: it is learned slowest, and every deadline begins with it.
+INSTANT_WEIGHT = 3.0
 SHARD = 2048
 DRIVE_SHARE = 0.62
 PACKED_SHARE = 0.07
@@ -55,12 +57,7 @@ class Batch:
 
 
 class Rows:
-    """Turns samples into rows; ``direct`` leaves the thought out (the control that only answers).
-
-    ``instant_weight`` is what an answer without any thought weighs in the loss.
-    """
-
-    instant_weight = 1.0
+    """Turns samples into rows; ``direct`` leaves the thought out (the control that only answers)."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, direct: bool) -> None:
         self._encode = lambda text: tokenizer.encode(text, add_special_tokens=False)
@@ -92,7 +89,7 @@ class Rows:
         if not self._direct:
             row.weights[len(prompt) - 1 :] = [*taught, *[1.0] * (n - len(prompt) - len(taught) + 1)]
         for cut in cuts:
-            self._fork(row, len(prompt) + cut, [self._close, *answer], self.instant_weight if cut == 0 else 1.0)
+            self._fork(row, len(prompt) + cut, [self._close, *answer], INSTANT_WEIGHT if cut == 0 else 1.0)
         return row
 
     def _thought(self, sample: Sample) -> tuple[list[int], list[float]]:

@@ -26,10 +26,6 @@ MATRIX_LR = 3e-3
 OTHER_LR = 3e-3
 WEIGHT_DECAY = 0.05
 WARMUP_STEPS = 150
-# The answer without any thought is learned slowest, and every deadline begins with it, so it weighs more. Once the
-# thinking is learned, a few shards at a small rate give it more weight still.
-INSTANT_WEIGHT, FINISH_INSTANT_WEIGHT = 3.0, 5.0
-FINISH_SHARDS, FINISH_LR = 6, 0.1
 _SAVE_EVERY_S = 120.0
 
 
@@ -133,7 +129,6 @@ class Trainer:
     def train_shard(self) -> float:
         """Train on the next shard; its mean loss."""
         losses = []
-        self.rows.instant_weight = INSTANT_WEIGHT if self.shard < self.shards else FINISH_INSTANT_WEIGHT
         for batch in batches(self.rows, self.shard, SEED, BATCH_TOKENS):
             on_device = Batch(
                 *(getattr(batch, f).to(self.device) for f in ("ids", "positions", "mask", "targets", "weights"))
@@ -151,18 +146,11 @@ class Trainer:
         return sum(losses) / len(losses)
 
     def _set_lr(self, done: float) -> None:
-        """Linear warm-up, then half a cosine down to nothing; a smaller one for the finish."""
-        if done < self.shards:
-            scale = min(1.0, (self.step + 1) / WARMUP_STEPS) * _half_cosine(done / self.shards)
-        else:
-            scale = FINISH_LR * _half_cosine((done - self.shards) / FINISH_SHARDS)
+        """Linear warm-up, then half a cosine down to nothing."""
+        scale = min(1.0, (self.step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, done / self.shards)))
         groups = [group for o in self.optimizers for group in o.param_groups]
         for group, lr in zip(groups, self.base_lr, strict=True):
             group["lr"] = lr * scale
-
-
-def _half_cosine(share: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def _tokenizer(out: Path) -> PreTrainedTokenizerFast:
@@ -176,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--direct", action="store_true", help="train the control that only answers")
-    parser.add_argument("--shards", type=int, default=48, help=f"before the finish, of {SHARD} samples each")
+    parser.add_argument("--shards", type=int, default=48, help=f"length of the training, in shards of {SHARD} samples")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(args.out, _tokenizer(args.out), args.direct, args.shards)
@@ -187,9 +175,8 @@ def main() -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
-        whole = args.shards + FINISH_SHARDS
-        task = progress.add_task("training", total=whole, completed=trainer.shard, loss=math.nan)
-        while trainer.shard < whole:
+        task = progress.add_task("training", total=args.shards, completed=trainer.shard, loss=math.nan)
+        while trainer.shard < args.shards:
             loss = trainer.train_shard()
             progress.console.print(f"shard {trainer.shard} step {trainer.step} loss {loss:.4f}")
             progress.update(task, completed=trainer.shard, loss=loss)
