@@ -38,6 +38,7 @@ from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
 from anytime.scheduler.deadline import deadline_of
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
+from anytime.scheduler.releases import releases
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from anytime.runtime.decisions import DecisionLog
+    from anytime.runtime.periodic import Periodic
 
 DEFAULT_FORMAT = Text()
 _MOST_FORMATS = 256
@@ -309,6 +311,30 @@ class Reasoner:
             yield pending.leave()
         finally:
             pending.cancel()
+
+    def every(
+        self,
+        period: float,
+        ask: Callable[[], str | None],
+        told: Callable[[Answer], object],
+        *,
+        due: float | None = None,
+        phase: float = 0.0,
+        **request: Unpack[Request],
+    ) -> Periodic:
+        """Ask again every ``period`` seconds, from ``phase`` seconds on, on a thread of its own.
+
+        ``ask`` makes the question at its release (None: nothing is asked this time), ``told`` gets the answer, due
+        ``due`` seconds behind the release, by default before the next one. ``anytime admit`` says whether a set
+        of such tasks is schedulable.
+
+        Raises:
+            UsageError: an impossible time.
+        """
+        from anytime.runtime.periodic import Periodic
+
+        released = releases(self.clock.now(), period, due, phase)
+        return Periodic(self, released, ask, told, request)
 
     def drift(self) -> str | None:
         """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""
