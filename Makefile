@@ -21,13 +21,15 @@ wheel: $(VENV)/.test
 	rm -rf build dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-evidence: $(VENV)/.test  ## the measurements the documentation quotes, an hour on a quiet machine
+evidence: $(VENV)/.test  ## the measurements the documentation quotes, some hours on a quiet machine
 	$(BIN)/anytime profile
 	-$(BIN)/python -m bench.scheduler --json docs/results/scheduler.json
 	-$(BIN)/python -m bench.engine --json docs/results/engine.json
 	-$(BIN)/python -m bench.precision --json docs/results/precision.json
 	-$(BIN)/python -m bench.reference --json docs/results/reference.json
 	-$(BIN)/python -m bench.deadline --json docs/results/deadline.json
+	-$(BIN)/python -m bench.guarantee --keep build/guarantee.jsonl --json docs/results/guarantee.json
+	-$(BIN)/python -m bench.guarantee soak --json docs/results/soak.json
 	-$(BIN)/python -m bench.peers --json docs/results/peers.json
 	-$(BIN)/python -m bench.anytime --json docs/results/anytime.json --plot docs/results/anytime.svg
 	-$(BIN)/python -m bench.together --json docs/results/together.json

@@ -6,7 +6,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 KERNELS = {
+    "agenda": ["agenda.pyx"],
     "attention": ["attention.pyx", "attention_op.c"],
+    "drift": ["drift.pyx"],
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],
     "ort": ["ort.pyx"],

@@ -135,7 +135,8 @@ def control(reasoner: Reasoner, request: Request) -> Outcome:
     deadline_ns = received_ns + request.budget_ns
     job = Job(
         generation=_CONTROL_GENERATION,
-        prompt=request.question.question,
+        request_id="control",
+        prompt=(),
         ready_ns=deadline_ns - reasoner.profile.delivery_ns,
         answer=reasoner._compiled(asked_format(request.question)),
         sampling=Sampling(),
@@ -143,7 +144,7 @@ def control(reasoner: Reasoner, request: Request) -> Outcome:
         bank=AnswerBank(),
         started=True,
     )
-    pending = Pending(job, machine, "control", reasoner.bundle.id, received_ns, deadline_ns, FALLBACK)
+    pending = Pending(job, reasoner._worker, reasoner.bundle.id, received_ns, deadline_ns, FALLBACK)
     return pending.result(), machine.clock.now(), None
 
 

@@ -1,7 +1,9 @@
-"""How long a decision of the scheduler takes: the compiled kernel, called from Python, and plain Python.
+"""How long decisions of the scheduler take: the compiled kernels, called from Python, and plain Python.
 
 A decision is what one turn of the loop needs: which action comes next (``next_action``) and how many steps of thought
-still fit (``think_steps``). The kernel is timed in its own loop, as the time of a Python call would drown it.
+still fit (``think_steps``). The kernel is timed in its own loop, as the time of a Python call would drown it. Picking
+whose step is next, and whether one more request fits, are timed as the worker asks for them, from Python, at their
+worst: every request has to be looked at.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from collections.abc import Callable
 
 from rich.table import Table
 
+from anytime.ext.agenda import Agenda
 from anytime.ext.latency import Latency, time_decisions
 from anytime.scheduler import reference
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS
+from anytime.scheduler.plain_agenda import PlainAgenda
 from bench.report import Figure, Report, parser, progress
 
 TARGET_NS = 1_000
@@ -39,10 +43,53 @@ def _in_plain_python(rounds: int) -> None:
         reference.think_steps(_LATENCY, _LEFT_NS + i, _CONTEXT, _MOST_STEPS)
 
 
+_FEW, _SOME, _MANY = 16, 250, 1_000
+_A_MS = NS_PER_MS
+MOST_PICK_NS = {_FEW: 1_000, _MANY: 10_000}
+MOST_GROWTH = 1.25  # of the time a request, from some to many: more would be steeper than linear
+
+
+def _filled(requests: int, agenda: Agenda | PlainAgenda) -> Agenda | PlainAgenda:
+    """All have their first answers and a little time granted, so that none can be picked before all were looked at."""
+    for key in range(requests):
+        agenda.add(key, (10 + 2 * key) * _A_MS, _A_MS)
+        agenda.begin(key)
+        agenda.answer(key)
+    agenda.grant(0, [(key, _A_MS, 0.1) for key in range(requests)])
+    return agenda
+
+
+def _pick(agenda: Agenda | PlainAgenda) -> Callable[[int], None]:
+    def picks(rounds: int) -> None:
+        for i in range(rounds):
+            agenda.pick(i, 4)
+
+    return picks
+
+
+def _fit(agenda: Agenda | PlainAgenda) -> Callable[[int], None]:
+    def fits(rounds: int) -> None:
+        for i in range(rounds):
+            agenda.fits(i, _A_MS * 20, _A_MS, _A_MS)
+
+    return fits
+
+
+def _picking(requests: int) -> str:
+    return f"picking one of {requests:,}"
+
+
+def _admitting(requests: int) -> str:
+    return f"admitting one more beside {requests:,}"
+
+
 _CONTENDERS: dict[str, tuple[Callable[[int], None], int]] = {
     KERNEL: (_in_kernel, 100_000),
     CALL: (_from_python, 5_000),
     PLAIN: (_in_plain_python, 100),
+    **{_picking(n): (_pick(_filled(n, Agenda(n))), 32_000 // n) for n in (_FEW, _MANY)},
+    f"{_picking(_FEW)}, plain Python": (_pick(_filled(_FEW, PlainAgenda())), 50),
+    **{_admitting(n): (_fit(_filled(n, Agenda(n))), 32_000 // n) for n in (_FEW, _SOME, _MANY)},
 }
 
 
@@ -70,14 +117,26 @@ def _table(times: dict[str, list[float]]) -> Table:
     return table
 
 
+def _figures(times: dict[str, list[float]]) -> list[Figure]:
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    found = [_at_most("scheduler decision, median, ns", medians[KERNEL], TARGET_NS)]
+    for requests, most_ns in MOST_PICK_NS.items():
+        found.append(_at_most(f"{_picking(requests)}, median, ns", medians[_picking(requests)], most_ns))
+    growth = medians[_admitting(_MANY)] / medians[_admitting(_SOME)] / (_MANY / _SOME)
+    name = f"admitting: time a request beside {_MANY:,} over that beside {_SOME}"
+    return [*found, _at_most(name, round(growth, 3), MOST_GROWTH)]
+
+
+def _at_most(name: str, measured: float, most: float) -> Figure:
+    return Figure(name, measured, f"<= {most:g}", measured <= most)
+
+
 def main() -> int:
     options = parser("scheduler", "How long a decision of the scheduler takes.").parse_args()
     report = Report("scheduler", options.json)
     times = measure(100 if options.quick else 1_000)
-    median_ns = statistics.median(times[KERNEL])
-    figure = Figure("scheduler decision, median, ns", median_ns, f"<= {TARGET_NS}", median_ns <= TARGET_NS)
     samples = {"unit": "ns a decision", **{name: [round(t, 2) for t in values] for name, values in times.items()}}
-    return report.finish([figure], samples, _table(times))
+    return report.finish(_figures(times), samples, _table(times))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,22 @@ from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.sampling import Sampling
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 from anytime.testing import MockClock, Script, ScriptedEngine
 from tests.conftest import SPECIAL, MakeReasoner, manifest, thinker
 
 PATIENCE_S = 20  # how long a broken promise may hang before its test fails; a kept one never waits for it
 LEFT_OR_RIGHT = Choices("left", "right")
+
+
+class PassingClock(MockClock):
+    """A mock clock on which waiting lets the time pass, so that whoever waits need not be advanced by another."""
+
+    def wait_until(self, event: threading.Event, instant_ns: int) -> bool:
+        if not event.is_set():
+            self.advance(max(0, instant_ns - self.now()))
+        return event.is_set()
 
 
 class HeldEngine(ScriptedEngine):
@@ -118,8 +128,11 @@ def decode_alone(
     engine = kind(clock, profile.latency(), script, vocab_size=64, max_context=max_context, **engine_args)
     policy = policy or UntilDeadline()
     bank = RecordingBank(clock, policy, accept)
-    job = Job(1, prompt, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
-    decode(job, Machine(engine, codec, profile, profile.latency(), clock, Prefixes(engine), forecast, speculate))
+    tokens = codec.encode(prompt)
+    job = Job(1, "1", tokens, budget_ns, compile_format(answer, codec), sampling or Sampling(), policy, bank)
+    machine = Machine(engine, codec, Pace(profile), clock, Prefixes(engine), forecast, speculate)
+    for _ in decode(job, machine):
+        pass
     return job, bank, engine, clock
 
 

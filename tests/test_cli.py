@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,12 +10,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from anytime.cli.common import duration_s
 from anytime.cli.main import app
+from anytime.cli.profile import _regimes
 from anytime.errors import BudgetError
+from anytime.ext.latency import Latency
+from anytime.scheduler.profile import Regime
+from anytime.scheduler.tail import summarize
+from anytime.targets import Clocks
+from tests.conftest import make_profile
 
 SCENE = "lane 2 of 4 at 27 m/s\nlane 2 ahead 14 m 18 m/s\nlane 3 behind 30 m 25 m/s"
 ACTIONS = "LANE_LEFT,IDLE,LANE_RIGHT,FASTER,SLOWER"
@@ -190,9 +199,25 @@ def test_profile_prints_tables_and_caps_and_stores(state: Path) -> None:
     """``profile`` ends with the token caps and the file in which the profile is kept."""
     result = anytime("profile", "--quick")
     assert result.exit_code == 0, result.output
-    for text in ("p99", "token cap", "200 ms", "stored in"):
+    for text in ("p99", "token cap", "200 ms", "idle 100 ms", "not measured by a quick profile: loaded", "stored in"):
         assert text in result.stdout
     assert list(state.rglob("*.json"))
+
+
+def test_profile_prints_a_line_for_every_regime(monkeypatch: pytest.MonkeyPatch, latency: Latency) -> None:
+    """Far quantile with interval, bursts, clocks; what samples or machine do not tell is not made up."""
+    many = summarize([9.0 if i % 400 < 2 else 1.0 for i in range(100_000)])
+    told = Clocks("MAXN", "performance", (800, 2400), (2400, 2400))
+    regimes = (
+        Regime("warm", told, (), many),
+        Regime("loaded", Clocks("unknown", "unknown", (), ()), (), summarize([2.5] * 50)),
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_regimes(msgspec.structs.replace(make_profile(latency), regimes=regimes)))
+    lines = [line.split() for line in console.export_text().replace("│", " ").splitlines()]
+    warm, loaded = (line for line in lines if line[:1] in (["warm"], ["loaded"]))
+    assert warm == ["warm", "100000", "1.00", "1.00", "9", "[9,", "9]", "9", "50%", "800-2400"]
+    assert loaded == ["loaded", "50", "2.50", "2.50", "too", "few", "2.5"]
 
 
 def test_profile_of_another_key_is_refused(tmp_path: Path) -> None:

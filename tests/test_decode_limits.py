@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from anytime.bundle import Chat, Frame
-from anytime.errors import PromptError
-from anytime.runtime.answers.formats import Choices, Text
+from anytime.runtime.answers.formats import Choices
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.profile import LatencyProfile
 from tests.conftest import ID, LONG, MS, thinker, turns_at, write_bundle
@@ -57,9 +54,3 @@ def test_a_full_context_ends_the_thought_early(codec: Codec, profile: LatencyPro
     assert bank.offered[-1].source == "thought"
     assert 60 <= max(tokens + context for tokens, context in engine.runs) <= 64
     assert clock.now() < 100 * MS
-
-
-def test_a_prompt_that_leaves_no_room_for_the_answer_is_refused(codec: Codec, profile: LatencyProfile) -> None:
-    """Prompt, close tag and the longest answer must fit the context together; the engine is never overrun."""
-    with pytest.raises(PromptError, match="the answer up to 40"):
-        decode_alone(turns_at(0), 900 * MS, codec, profile, prompt="a" * 30, answer=Text(40), max_context=64)

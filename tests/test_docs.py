@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "profile", "calibrate", "route", "export", "targets")
+COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -48,6 +48,19 @@ def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     missing = [target for target in LINK.findall(text) if not ((ROOT / page).parent / target).exists()]
     assert not missing, missing
+
+
+def test_every_failure_is_put_in_by_a_test_that_is_there() -> None:
+    """Each row of the safety page's table names a test function of the file that it links to."""
+    page = (ROOT / "docs" / "safety.md").read_text(encoding="utf-8")
+    table = page[page.index("| failure |") : page.index("## The decision log")]
+    rows = table.strip().splitlines()[2:]
+    assert len(rows) >= 15
+    for row in rows:
+        found = re.findall(r"\]\(\.\./([^)#]+)#(\w+)\)", row)
+        assert found, row
+        for file, function in found:
+            assert re.search(rf"def {function}\(", (ROOT / file).read_text(encoding="utf-8")), (file, function)
 
 
 def test_version_is_one() -> None:

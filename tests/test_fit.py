@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anytime.scheduler.fit import fit_relative, nonnegative_least_squares, tail_quantile
+from anytime.scheduler.fit import fit_relative, nonnegative_least_squares
 
 coefficients = st.floats(0.0, 1e6, allow_subnormal=False)
 
@@ -48,33 +47,3 @@ def test_fit_relative_weighs_short_runs_like_long_ones() -> None:
     """The same relative misses weigh the same: one constant through 1 and 100 lies nearer to the short one."""
     (constant,) = fit_relative([(1.0,), (1.0,)], [1.0, 100.0])
     assert constant == pytest.approx(1.01 / 1.0001)
-
-
-@pytest.mark.parametrize(
-    ("m", "delta", "rank"), [(99, 0.01, 99), (999, 0.001, 999), (150, 0.01, 150), (300, 0.01, 298)]
-)
-def test_conformal_quantile_has_the_rank_of_the_formula(m: int, delta: float, rank: int) -> None:
-    """With enough samples the bound is the ceil((1 - delta)(m + 1))-th smallest, in whatever order they come."""
-    samples = np.random.default_rng(m).permutation(np.arange(1, m + 1)).astype(float)
-    assert tail_quantile(samples.tolist(), delta) == (rank, "conformal")
-
-
-@pytest.mark.parametrize(("m", "delta"), [(98, 0.01), (998, 0.001), (1, 0.01), (7, 0.01)])
-def test_too_few_samples_are_flagged_and_bound_by_no_less_than_the_largest(m: int, delta: float) -> None:
-    """Where no rank is high enough the tail is extrapolated, said to be so, and never below what was seen."""
-    samples = np.random.default_rng(m).exponential(size=m)
-    bound, how = tail_quantile(samples.tolist(), delta)
-    assert how == "generalized-pareto"
-    assert bound >= samples.max()
-
-
-def test_equal_samples_are_their_own_bound() -> None:
-    """A tail without spread extrapolates to itself."""
-    assert tail_quantile([1.5] * 50, 0.001) == (1.5, "generalized-pareto")
-
-
-def test_generalized_pareto_meets_the_true_quantile_of_exponential_data() -> None:
-    """The extrapolated 0.9999 quantile of exponential samples lies near -ln(0.0001), in the middle of many draws."""
-    rng = np.random.default_rng(1)
-    bounds = [tail_quantile(rng.exponential(size=2000).tolist(), 1e-4)[0] for _ in range(60)]
-    assert np.median(bounds) == pytest.approx(-math.log(1e-4), rel=0.1)

@@ -205,5 +205,5 @@ def test_requests_made_inside_each_other_keep_their_own_names(make_reasoner: Mak
     reasoner._compiled = nested  # type: ignore[method-assign]
     outer = reasoner.submit("what", budget=0.05, **ASK)
     assert inner[0].job.generation != outer.job.generation
-    assert inner[0].request_id != outer.request_id
+    assert inner[0].job.request_id != outer.job.request_id
     outer.result()

@@ -105,7 +105,7 @@ def test_news_of_the_end_are_not_lost(make_reasoner: MakeReasoner) -> None:
     job = pending.job
     job.done = EndsWhenAsked()
     job.news.set()
-    pending.machine = msgspec.structs.replace(pending.machine, clock=NeverWaits())
+    pending.worker.machine = msgspec.structs.replace(pending.worker.machine, clock=NeverWaits())
     assert pending.wait_for_news()
     assert not pending.wait_for_news()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import anytime.targets
-from anytime.targets import detect, host, load_targets
+from anytime.targets import Clocks, clocks, detect, host, load_targets
 
 CPUINFO = "/proc/cpuinfo"
 X86 = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Intel(R) Xeon(R)\n"
@@ -62,6 +62,34 @@ def test_what_the_host_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatch)
     """No governor and no power mode are 'unknown', not empty."""
     monkeypatch.setattr(host, "_read", lambda path: "")
     assert (detect().governor, detect().power_mode) == ("unknown", "unknown")
+
+
+def cpufreq(cores: dict[int, tuple[str, str, str]]) -> dict[str, str]:
+    """The files of some cores: governor, current and highest frequency."""
+    names = ("scaling_governor", "scaling_cur_freq", "scaling_max_freq")
+    return {
+        f"/sys/devices/system/cpu/cpu{core}/cpufreq/{name}": text
+        for core, texts in cores.items()
+        for name, text in zip(names, texts, strict=True)
+    }
+
+
+def test_clocks_are_those_of_the_cores_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frequencies of the cores that the process may use, every governor among them, and the board's power mode."""
+    big, little = ("performance", "2400000", "2500000"), ("powersave", "800000", "1500000")
+    files = cpufreq({0: little, 2: big, 5: little})
+    monkeypatch.setattr(host, "_read", lambda path: files.get(path, "MAXN" if "nvpmodel" in path else ""))
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda pid: {5, 2})
+    assert clocks() == Clocks("MAXN", "performance, powersave", (2400, 800), (2500, 1500))
+
+
+@pytest.mark.parametrize("texts", [("", "", ""), ("", "<unknown>", "soon"), ("", "-1", "1.5")])
+def test_clocks_that_cannot_be_read_are_unknown(monkeypatch: pytest.MonkeyPatch, texts: tuple[str, str, str]) -> None:
+    """No file, or no number in it: 'unknown' and nothing, never an exception."""
+    files = cpufreq({0: ("", "1000000", "1000000"), 1: texts})
+    monkeypatch.setattr(host, "_read", lambda path: files.get(path, ""))
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda pid: {0, 1})
+    assert clocks() == Clocks("unknown", "unknown", (), ())
 
 
 def test_one_core_is_left_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from anytime.runtime.answer import Answer, Tokens
     from anytime.runtime.answers.formats import Choices, JsonSchema, Regex, Text
     from anytime.runtime.cascade import Cascade
+    from anytime.runtime.decisions import DecisionLog
     from anytime.runtime.engine import Health
     from anytime.runtime.isolated.client import Isolated
     from anytime.runtime.isolation import Isolation
@@ -41,6 +42,7 @@ __all__ = [
     "BundleError",
     "Cascade",
     "Choices",
+    "DecisionLog",
     "EngineError",
     "ExportError",
     "Health",
@@ -65,6 +67,7 @@ _HOMES = {
     "Answer": "answer",
     "Cascade": "cascade",
     "Choices": "answers.formats",
+    "DecisionLog": "decisions",
     "Health": "engine",
     "Isolated": "isolated.client",
     "Isolation": "isolation",

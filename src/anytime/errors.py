@@ -27,6 +27,10 @@ class QuestionFileError(UsageError):
     """A question file with a malformed line; the message names file and line."""
 
 
+class TaskFileError(UsageError):
+    """A file of periodic tasks that cannot be read, or a task in it that there cannot be."""
+
+
 class BundleError(AnytimeError):
     """A bundle that is missing, incomplete, altered, or made by a newer version."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from anytime.errors import StepTerminated
+from anytime.errors import EngineError, StepTerminated
 from anytime.ext.latency import Latency
 from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
 
@@ -61,24 +61,32 @@ class ScriptedEngine:
         self.runs: list[tuple[int, int]] = []  # (tokens, context) of every run
         self._clock, self._latency, self._script, self._slowdown = clock, latency, script, slowdown
         self._terminated = -1
+        self.free_rows = max_rows
 
     def open(self) -> Seq:
-        return Seq(0, ())
+        return self._opened(0, ())
+
+    def _opened(self, length: int, state: tuple[int, ...]) -> Seq:
+        if not self.free_rows:
+            raise EngineError(f"all {self.spec.max_rows} rows are in use: close some")
+        self.free_rows -= 1
+        return Seq(length, state)
 
     def fork(self, seq: Seq, n: int = 1) -> list[Seq]:
-        return [Seq(seq.length, seq.state) for _ in range(n)]
+        return [self._opened(seq.length, seq.state) for _ in range(n)]
 
     def truncate(self, seq: Seq, length: int) -> None:
         seq.state, seq.length = seq.state[:length], length
 
     def close(self, seq: Seq) -> None:
         seq.state, seq.length = (), 0
+        self.free_rows += 1
 
     def snapshot(self, seq: Seq) -> Snapshot:
         return Snapshot(seq.length, np.array(seq.state, dtype=np.float32).reshape(1, 1, -1, 1))
 
     def restore(self, snapshot: Snapshot) -> Seq:
-        return Seq(snapshot.length, tuple(int(token) for token in snapshot.cache.reshape(-1)))
+        return self._opened(snapshot.length, tuple(int(token) for token in snapshot.cache.reshape(-1)))
 
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
         """Rows run side by side: together they take as long as the longest of them."""

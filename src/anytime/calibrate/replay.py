@@ -22,7 +22,8 @@ from anytime.runtime.loop import Loop
 from anytime.runtime.policies.policy import Plan, Policy
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
-from anytime.scheduler.admission import HANDOVER_NS, Refusal, Work, admit
+from anytime.scheduler.admission import HANDOVER_NS, Refusal, admit
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 
 
@@ -66,12 +67,17 @@ class _Format:
 
 @dataclass(frozen=True, slots=True)
 class _NothingCached:
-    kept: int = 0
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Idle:
     spec: EngineSpec
+
+    @property
+    def free_rows(self) -> int:
+        """But for the request's own, and the one that holds what the bundle ships."""
+        return self.spec.max_rows - 2
 
 
 @dataclass(slots=True, eq=False)
@@ -124,6 +130,9 @@ class _Replayed:
         self._numbers, self._drawn = itertools.count(), itertools.count()
         self._instant = ""
         self._greedy = True
+
+    def feed(self) -> bool:
+        return False
 
     def begin(self) -> list[Candidate]:
         cached = self._job.cached_tokens
@@ -284,26 +293,28 @@ class Replayer:
     handover_ns: int = HANDOVER_NS // 4
     wake_ns: int = HANDOVER_NS // 4
     pace: float = 1.0
-    _wide: dict[int, Any] = field(default_factory=dict)
+    static: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "static", Pace(self.profile))  # as the profile is: no replay shows it anything
 
     def replay(self, recording: Recording, policy: Policy, budget_ns: int) -> Outcome:
         """What this request would have returned in this budget."""
         clock, profile = _Clock(self.handover_ns), self.profile
         its_clock: Any = clock  # nobody waits on it
-        latency = self._wide.get(1) or self._wide.setdefault(1, profile.latency())
         engine: Any = _Idle(self.spec)
         nothing: Any = _NothingCached()
-        machine = Machine(engine, self.codec, profile, latency, its_clock, nothing, self.forecast, wide=self._wide)
+        machine = Machine(engine, self.codec, self.static, its_clock, nothing, self.forecast)
         ready_ns = budget_ns - profile.delivery_ns
         bank = _Bank(clock, ready_ns, policy.choose)
         prompt_tokens = recording.plain.prompt_tokens
         answer: Any = _Format(recording.kind, recording.answer_steps)
-        job = Job(0, "", ready_ns, answer, Sampling(), policy, bank, prompt_tokens=prompt_tokens)
-        work = Work(prompt_tokens, 0, len(self.codec.close_ids), recording.answer_steps, self.spec.max_context)
-        if isinstance(admit(work, ready_ns - clock.now_ns, profile), Refusal):
+        job = Job(0, "", range(prompt_tokens), ready_ns, answer, Sampling(), policy, bank)
+        if isinstance(admit(machine.work(prompt_tokens, answer), ready_ns - clock.now_ns, profile), Refusal):
             job.stopped = "rejected"
         else:
-            Loop(job, machine, _Replayed(recording, job, machine, clock, self.pace)).run()
+            for _ in Loop(job, machine, _Replayed(recording, job, machine, clock, self.pace)).run():
+                pass  # nobody else is waiting
         best = bank.best()
         return Outcome(
             best,

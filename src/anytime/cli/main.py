@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from anytime.cli.admit import admit
 from anytime.cli.calibrate import calibrate
 from anytime.cli.common import interrupted
 from anytime.cli.export import export
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, profile, calibrate, route, export, targets):
+for command in (run, profile, admit, calibrate, route, export, targets):
     app.command()(command)
 
 

@@ -16,6 +16,7 @@ from anytime.runtime.loading import Loaded, measure_profile, open_bundle
 from anytime.scheduler.admission import BUDGETS_MS, token_caps
 from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.profile import Cell, LatencyProfile, store
+from anytime.targets import Clocks
 
 _PROMPTS = (32, 64, 128, 256, 512)
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -25,7 +26,7 @@ _STRETCH = 128
 @reported
 def profile(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle; default: the reference.", show_default=False)] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of about a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of one to two minutes.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole profile as one JSON object.")] = False,
 ) -> None:
@@ -53,6 +54,9 @@ def _print_tables(loaded: Loaded, measured: LatencyProfile) -> None:
         times.add_row(str(cell.tokens), context, *(f"{v:.2f}" for v in values), str(len(cell.times_ns)))
     out.print(times)
     out.print(_branches(measured))
+    out.print(_regimes(measured))
+    if "not measured" in measured.environment:
+        out.print(f"not measured by a quick profile: {measured.environment['not measured']}")
     caps = Table(title="Thought tokens that fit (token cap)")
     caps.add_column("prompt tokens", justify="right")
     for budget_ms in BUDGETS_MS:
@@ -77,6 +81,28 @@ def _branches(measured: LatencyProfile) -> Table:
         cells = [f"{value:.2f}" for value in (half, most, half / branch.rows)]
         table.add_row(str(branch.rows), str(branch.context), *forks, *cells)
     return table
+
+
+def _regimes(measured: LatencyProfile) -> Table:
+    """How far each regime is from the prediction; docs/profiles.md explains the columns."""
+    told = any(regime.clocks.mhz for regime in measured.regimes)
+    table = Table(title="Measured over predicted time of a step", caption=None if told else "clocks: unknown")
+    for heading in ("regime", "steps", "p50", "p99", "p99.9 [95 %]", "max", "bursts", *(["MHz"] if told else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for regime in measured.regimes:
+        tail = regime.tail
+        far = "too few"
+        if tail.p999 is not None and tail.interval is not None:
+            far = f"{tail.p999:.3g} [{tail.interval[0]:.3g}, {tail.interval[1]:.3g}]"
+        figures = [f"{tail.p50:.2f}", f"{tail.p99:.2f}", far, f"{tail.most:.3g}"]
+        bursts = "" if tail.burst is None else f"{tail.burst:.0%}"
+        table.add_row(regime.name, str(tail.samples), *figures, bursts, *([_mhz(regime.clocks)] if told else []))
+    return table
+
+
+def _mhz(clocks: Clocks) -> str:
+    """The slowest and the fastest core, where the machine tells."""
+    return f"{min(clocks.mhz)}-{max(clocks.mhz)}" if clocks.mhz else ""
 
 
 def _quantiles(times_ns: tuple[int, ...]) -> list[float]:

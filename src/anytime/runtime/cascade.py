@@ -13,9 +13,10 @@ import msgspec
 from anytime.errors import UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
-from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request, deadline_of
+from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request
 from anytime.runtime.router import Router, read_router
 from anytime.scheduler.clock import NS_PER_S
+from anytime.scheduler.deadline import deadline_of
 from anytime.scheduler.sharing import stages
 
 if TYPE_CHECKING:

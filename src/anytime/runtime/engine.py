@@ -60,6 +60,11 @@ class Engine(Protocol):
     @property
     def spec(self) -> EngineSpec: ...
 
+    @property
+    def free_rows(self) -> int:
+        """Sequences that can still be opened."""
+        ...
+
     def open(self) -> Seq:
         """An empty sequence.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator, Sequence
 
 import msgspec
 
@@ -10,18 +11,20 @@ from anytime.ext.latency import Latency
 from anytime.runtime.answer import Stopped
 from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.engine import Engine
+from anytime.runtime.engine import Engine, FloatArray, Row, Seq
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
+from anytime.scheduler.admission import Work
 from anytime.scheduler.clock import Clock
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """An engine, its tokens, its measured speeds and a clock.
+    """An engine, its tokens, its speeds and a clock.
 
     ``prefixes`` is what is prefilled already, ``forecast`` what a calibrated bundle knows of its own answers.
     ``speculate`` lets a greedy thought guess ahead (``lookup``).
@@ -29,43 +32,82 @@ class Machine(msgspec.Struct, frozen=True):
 
     engine: Engine
     codec: Codec
-    profile: LatencyProfile
-    latency: Latency
+    pace: Pace
     clock: Clock
     prefixes: Prefixes
     forecast: Forecast | None = None
     speculate: bool = False
-    wide: dict[int, Latency] = msgspec.field(default_factory=dict)  # of several lines, made when first asked for
+
+    @property
+    def profile(self) -> LatencyProfile:
+        """The speeds to plan with."""
+        return self.pace.profile
+
+    @property
+    def latency(self) -> Latency:
+        """Costs of one line."""
+        return self.pace.latency()
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        """``Engine.run``, and its time taken note of."""
+        width, tokens, context = len(rows), len(rows[0].tokens), rows[0].seq.length
+        started_ns = self.clock.now()
+        found = self.engine.run(rows, generation)
+        self.pace.ran(tokens, context, width, self.clock.now() - started_ns)
+        return found
+
+    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+        """``Engine.extend``, and its time taken note of."""
+        context, started_ns = seq.length, self.clock.now()
+        taken = self.engine.extend(seq, token, count, ends, generation)
+        self.pace.stepped(len(taken), context, self.clock.now() - started_ns)
+        return taken
 
     @property
     def rows(self) -> int:
-        """Lines that can be thought side by side: as many as the engine has rows for, and the profile a measure."""
+        """Lines that one request can think side by side now: those with a row, of a number the profile has measured."""
         widest, *_ = self.profile.fit.widths[-1]
-        return min(self.engine.spec.max_rows - self.prefixes.kept, widest)
+        return min(1 + self.free_rows, widest)
+
+    @property
+    def free_rows(self) -> int:
+        """Rows of the engine that no request holds; prefixes that are parked there give way."""
+        return self.engine.free_rows + self.prefixes.parked
+
+    def work(self, prompt_tokens: int, answer: Compiled, cached_tokens: int = 0) -> Work:
+        """What a prompt of so many tokens asks of the engine with this answer format."""
+        close, most = len(self.codec.close_ids), self.engine.spec.max_context
+        return Work(prompt_tokens, cached_tokens, close, answer.answer_steps, most)
 
     def latency_of(self, width: int) -> Latency:
         """Costs of so many lines side by side."""
-        if width <= 1:
-            return self.latency
-        return self.wide.get(width) or self.wide.setdefault(width, self.profile.latency(width))
+        return self.pace.latency(max(1, width))
 
 
-class Job(msgspec.Struct):
+class Job(msgspec.Struct, eq=False):
     """One request. The engine's thread writes the second part, the caller reads it."""
 
     generation: int
-    prompt: str
+    request_id: str
+    prompt: Sequence[int]
     ready_ns: int  # the answer must be in the bank by now
     answer: Compiled
     sampling: Sampling
     policy: Policy
     bank: AnswerBank
-    cancelled: bool = False
+    priority: int = 0
+    topic: str | None = None
+    called_off: Stopped | None = None  # why nobody waits for more of it
+    hurried: bool = False  # it is to answer where it stands
 
     done: threading.Event = msgspec.field(default_factory=threading.Event)
-    news: threading.Event = msgspec.field(default_factory=threading.Event)
+    news: threading.Event = msgspec.field(default_factory=threading.Event)  # a better answer, or the end
+    moved: threading.Event = msgspec.field(default_factory=threading.Event)  # another deadline, or the end
+    steps: Generator[None, None, None] | None = None  # what it does in the engine, one step at a time
+    until_ns: int = 0  # others need the engine from here on; at most ``ready_ns``
     started: bool = False
-    prompt_tokens: int = 0
+    answered: bool = False  # the instant answer was tried
+    effort: str | None = None  # of the thought under way
     cached_tokens: int = 0  # of the prompt, which an earlier request had run
     thought: list[int] = msgspec.field(default_factory=list)  # as far as the (first) line of thought has come
     thought_tokens: int = 0  # of all lines of thought
@@ -74,4 +116,21 @@ class Job(msgspec.Struct):
     faults: int = 0  # lines of thought dropped because the model's logits were no numbers
     stopped: Stopped = "deadline"
     reason: str = ""
-    failure: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.until_ns = self.ready_ns
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.called_off is not None
+
+    def end(self) -> None:
+        """Nothing more will come; whoever waits is woken."""
+        self.stopped = self.called_off or self.stopped
+        self.done.set()
+        self.news.set()
+        self.moved.set()

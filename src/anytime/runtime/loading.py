@@ -21,7 +21,7 @@ from anytime.scheduler.profile import LatencyProfile, ProfileKey, find, read, st
 from anytime.targets import Host, detect
 
 if TYPE_CHECKING:
-    from anytime.runtime.measure import Progress
+    from anytime.runtime.stopwatch import Progress
 
 _MOST_THREADS = 1024
 

@@ -2,18 +2,19 @@
 
 The policy says what to think; this loop keeps the deadline. What can be done next is decided by
 ``ext.latency.Latency.next_action`` from the time left alone, and nothing is begun that would not leave time for a close
-behind it. Nothing here reads a clock other than the machine's.
+behind it. Between two steps the engine may serve another request (``worker``), so the loop is a generator that yields
+there. Nothing here reads a clock other than the machine's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 import msgspec
 
-from anytime.ext.latency import CLOSE, PROBE
+from anytime.ext.latency import CLOSE, PROBE, Latency
 from anytime.runtime.answer import Source, Stopped
 from anytime.runtime.bank import Candidate
 from anytime.runtime.job import Job, Machine
@@ -21,7 +22,7 @@ from anytime.runtime.policies.policy import CONCLUDE, Extend, Plan, View
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
 _LEAST_PROBE_SPACING = 8
-_MOST_STEPS = 8  # that the engine takes in a row before the clock is looked at again
+MOST_STEPS = 8  # that the engine takes in a row before the clock is looked at again
 
 
 class Thinking(Protocol):
@@ -45,6 +46,7 @@ class Thinking(Protocol):
     def since_probe(self) -> int: ...
     @property
     def at_boundary(self) -> bool: ...
+    def feed(self) -> bool: ...
     def begin(self) -> list[Candidate]: ...
     def reframing(self, effort: str) -> tuple[int, int]: ...
     def start(self, plan: Plan) -> None: ...
@@ -64,28 +66,28 @@ class Loop:
         self._plan = Plan()
         self._ended = 0  # lines of the plan that ended by themselves
         self._thought = 0  # tokens of the one that ended last
-        self._latency = machine.latency
         self._spacing = 0
 
-    def run(self) -> None:
+    def run(self) -> Generator[None, None, None]:
         """Think until the policy is content, nothing is left to think, or the time is up; outcomes are in the job."""
+        while self._team.feed():
+            yield
         self._offer(self._team.begin())
+        self._job.answered = True
+        yield
         verdict = self._job.policy.begin(self._view())
-        if verdict == CONCLUDE and self._job.bank.found:
+        if self._job.bank.found and (verdict == CONCLUDE or self._job.hurried):
             self._job.stopped = "early"
-            return
-        if self._start(verdict if isinstance(verdict, Plan) else Plan()):
-            self._think()
+        elif self._start(verdict if isinstance(verdict, Plan) else Plan()):
+            yield from self._think()
 
-    def _think(self) -> None:
-        while self._team.width and not self._job.cancelled:
-            if not self._go_on():
-                break
-        else:
-            if not self._job.cancelled:  # the lines have not ended, they were dropped
-                self._job.stopped, self._job.reason = "error", "the model's logits were no numbers: it cannot go on"
-        if self._job.cancelled:
-            self._job.stopped = "cancelled"
+    def _think(self) -> Generator[None, None, None]:
+        while self._team.width:
+            yield
+            if self._job.cancelled or not self._go_on():
+                return
+        # the lines have not ended, they were dropped
+        self._job.stopped, self._job.reason = "error", "the model's logits were no numbers: it cannot go on"
 
     def _start(self, plan: Plan) -> bool:
         """Begin a plan's lines, where there is time to ask for their effort; whether there was."""
@@ -95,7 +97,6 @@ class Loop:
             plan = msgspec.structs.replace(plan, width=self._machine.rows)
         self._plan, self._ended = plan, 0
         self._team.start(plan)
-        self._latency = self._machine.latency_of(plan.width)
         self._spacing = self._probe_spacing()
         return True
 
@@ -114,6 +115,10 @@ class Loop:
         team, full = self._team, self._room() <= 0
         if team.over or full:
             return self._finish(full)
+        if self._job.hurried:
+            self._cut()
+            self._job.stopped = "early"
+            return False
         if self._plan.limit is not None and team.tokens >= self._plan.limit:
             return self._cut()
         left_ns = self._left_ns()
@@ -132,7 +137,7 @@ class Loop:
     def _steps(self, left_ns: int) -> int:
         """Steps in a row that are sure to leave time for the close, up to where a probe or the limit may be."""
         team = self._team
-        room = min(self._room(), _MOST_STEPS)
+        room = min(self._room(), MOST_STEPS)
         if self._plan.probes:
             room = min(room, 2 * self._spacing - 1 - team.since_probe)
         if self._plan.limit is not None:
@@ -213,8 +218,12 @@ class Loop:
             if self._job.bank.offer(candidate):
                 self._job.news.set()
 
+    @property
+    def _latency(self) -> Latency:
+        return self._machine.latency_of(self._plan.width)
+
     def _left_ns(self) -> int:
-        return self._job.ready_ns - self._machine.clock.now()
+        return self._job.until_ns - self._machine.clock.now()
 
     def _fits(self) -> bool:
         """Whether a close is likely to fit."""

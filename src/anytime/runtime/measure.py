@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import threading
-from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from anytime.ext.latency import Latency
-from anytime.runtime.engine import Engine, Row, Seq
+from anytime.runtime.advice import advice
+from anytime.runtime.engine import Engine
+from anytime.runtime.regimes import FIRST, LOADED, WARM, measure_first, measure_idle, measure_loaded, regime
+from anytime.runtime.stopwatch import Progress, Stopwatch
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S, Clock, utc_stamp
-from anytime.scheduler.fit import fit_relative, tail_quantile
-from anytime.scheduler.profile import DELTA, Branch, Cell, Fit, LatencyProfile, ProfileKey
-from anytime.targets import Host
+from anytime.scheduler.fit import fit_relative
+from anytime.scheduler.profile import DELTA, Branch, Cell, Fit, LatencyProfile, ProfileKey, Regime
+from anytime.scheduler.tail import tail_quantile
+from anytime.targets import Host, clocks
 
 _TOKENS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 _CONTEXTS = (0, 64, 256, 512, 1024, 2048)
@@ -28,97 +30,64 @@ _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS = 300_000, 1_500_000
 _HANDING_OVER_NS = 100_000
 _PASS_TOKENS = 512
 
-Progress = Callable[[str, float], None]  # what is being measured, and how much of it is done, 0 to 1
-
 
 def measure(
     engine: Engine, key: ProfileKey, host: Host, clock: Clock, quick: bool, progress: Progress = lambda what, done: None
 ) -> LatencyProfile:
-    """Measure a profile: some seconds when ``quick``, about a minute otherwise, longer where the engine is slow."""
-    prober = _Prober(engine, clock)
+    """Measure a profile: some seconds when ``quick``, one to two minutes otherwise, longer where the engine is slow.
+
+    The engine must have run nothing yet. The coefficients and margins are those of the warm engine. Of the other
+    regimes a quick profile leaves out ``loaded``.
+    """
+    stopwatch = Stopwatch(engine, clock)
+    first, first_clocks = measure_first(stopwatch)
     for _ in range(_WARM_UP_RUNS):
-        prober.time_run(16, context=0)
+        stopwatch.time_run(16, context=0)
     time_ns = (2 if quick else 25) * NS_PER_S
-    runs = _measure_runs(prober, time_ns, progress)
-    steps = _measure_steps(prober, time_ns, progress)
-    branches = _measure_branches(prober, time_ns // _BRANCH_SHARE, progress)
-    delivery_ns = _measure_delivery(prober, clock, progress)
+    runs = _measure_runs(stopwatch, time_ns, progress)
+    steps = _measure_steps(stopwatch, time_ns, progress)
+    warm_clocks = clocks()
+    branches = _measure_branches(stopwatch, time_ns // _BRANCH_SHARE, progress)
+    delivery_ns = _measure_delivery(stopwatch, clock, progress)
     fit = fit_profile(runs, steps, branches)
+    latency = Latency(fit.alpha, fit.beta, fit.gamma, fit.p, fit.q)
+    regimes = [
+        regime(FIRST, first, first_clocks, latency),
+        Regime(WARM, warm_clocks, (), regime(WARM, steps, warm_clocks, latency).tail),
+        *measure_idle(stopwatch, latency, quick, progress),
+    ]
+    if not quick:
+        regimes.append(measure_loaded(stopwatch, latency, host.cores, progress))
     return LatencyProfile(
         key=key,
         created=utc_stamp(),
         quick=quick,
-        environment={
-            "python": platform.python_version(),
-            "system": platform.platform(),
-            "cores": str(host.cores),
-            "memory_gib": str(host.memory_gib),
-            "governor": host.governor,
-            "load": f"{host.load:.2f}",
-        },
-        warnings=tuple(_warnings(host, fit, steps)),
+        environment=_environment(host, quick),
+        warnings=tuple(advice(host, fit, steps, regimes, latency)),
         delivery_ns=delivery_ns,
         fit=fit,
         runs=tuple(runs),
         steps=tuple(steps),
         branches=tuple(branches),
+        regimes=tuple(regimes),
     )
 
 
-class _Prober:
-    """Times runs of the engine on tokens that mean nothing."""
-
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self.engine, self._clock = engine, clock
-        self._token = min(100, engine.spec.vocab_size - 1)
-        self._base = engine.open()
-
-    def _based(self, context: int) -> Seq:
-        """The one sequence that all others are forked from, ``context`` tokens long."""
-        self.engine.truncate(self._base, min(context, self._base.length))
-        if context > self._base.length:
-            self.engine.run([Row(self._base, [self._token] * (context - self._base.length))], 0)
-        return self._base
-
-    def _warm_up(self) -> None:
-        """A step elsewhere, so that a run is timed as it comes in the loop: behind another."""
-        seq = self.engine.open()
-        self.engine.run([Row(seq, [self._token])], 0)
-        self.engine.close(seq)
-
-    def time_run(self, tokens: int, context: int) -> int:
-        return self.time_runs([tokens], context)[0]
-
-    def time_runs(self, sizes: Sequence[int], context: int) -> list[int]:
-        """Times of runs of these many tokens, one behind the other, the first behind ``context`` others."""
-        (seq,), times = self.engine.fork(self._based(context)), []
-        self._warm_up()
-        for tokens in sizes:
-            start = self._clock.now()
-            self.engine.run([Row(seq, [self._token] * tokens)], 0)
-            times.append(self._clock.now() - start)
-        self.engine.close(seq)
-        return times
-
-    def time_branches(self, rows: int, context: int) -> tuple[int, int]:
-        """The time of a fork, where there are ``rows - 1`` of them, and of one step of all rows."""
-        base = self._based(context)
-        start = self._clock.now()
-        forks = self.engine.fork(base, rows - 1) if rows > 1 else []
-        forked_ns = (self._clock.now() - start) // max(1, len(forks))
-        seqs = [base, *forks]
-        self.engine.run([Row(seq, [self._token]) for seq in seqs], 0)
-        start = self._clock.now()
-        self.engine.run([Row(seq, [self._token]) for seq in seqs], 0)
-        step_ns = self._clock.now() - start
-        for seq in forks:
-            self.engine.close(seq)
-        return forked_ns, step_ns
+def _environment(host: Host, quick: bool) -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": str(host.cores),
+        "memory_gib": str(host.memory_gib),
+        "governor": host.governor,
+        "load": f"{host.load:.2f}",
+        **({"not measured": LOADED} if quick else {}),
+    }
 
 
-def _measure_branches(prober: _Prober, time_ns: int, progress: Progress) -> list[Branch]:
+def _measure_branches(stopwatch: Stopwatch, time_ns: int, progress: Progress) -> list[Branch]:
     """Forks, and steps of several rows at once, in turn until the time is spent."""
-    spec = prober.engine.spec
+    spec = stopwatch.engine.spec
     widths = [rows for rows in _WIDTHS if rows <= spec.max_rows]
     cells = [(rows, c) for c in _BRANCH_CONTEXTS if c + 2 <= spec.max_context for rows in widths]
     times: dict[tuple[int, int], list[tuple[int, int]]] = {cell: [] for cell in cells}
@@ -126,7 +95,7 @@ def _measure_branches(prober: _Prober, time_ns: int, progress: Progress) -> list
     while repeats < _LEAST_REPEATS or spent_ns < time_ns:
         for rows, context in cells:
             progress("branches", min(1.0, spent_ns / max(1, time_ns)))
-            times[rows, context].append(prober.time_branches(rows, context))
+            times[rows, context].append(stopwatch.time_branches(rows, context))
             spent_ns += sum(times[rows, context][-1])
         repeats += 1
     progress("branches", 1.0)
@@ -136,37 +105,37 @@ def _measure_branches(prober: _Prober, time_ns: int, progress: Progress) -> list
     ]
 
 
-def _measure_runs(prober: _Prober, time_ns: int, progress: Progress) -> list[Cell]:
+def _measure_runs(stopwatch: Stopwatch, time_ns: int, progress: Progress) -> list[Cell]:
     """Multi-token runs until the time is spent; all sizes and contexts in turn, so that drift hits all alike."""
-    most = prober.engine.spec.max_context
+    most = stopwatch.engine.spec.max_context
     cells = [(n, c) for c in _CONTEXTS for n in _TOKENS if n + c <= most and (n <= 64 or c in (0, n))]
     times: dict[tuple[int, int], list[int]] = {cell: [] for cell in cells}
     repeats = spent_ns = 0
     while repeats < _LEAST_REPEATS or spent_ns < time_ns:
         for tokens, context in cells:
             progress("prefill", min(1.0, spent_ns / time_ns))
-            times[tokens, context].append(prober.time_run(tokens, context))
+            times[tokens, context].append(stopwatch.time_run(tokens, context))
             spent_ns += times[tokens, context][-1]
         repeats += 1
     progress("prefill", 1.0)
     return [Cell(tokens, context, tuple(values)) for (tokens, context), values in times.items()]
 
 
-def _measure_steps(prober: _Prober, time_ns: int, progress: Progress) -> list[Cell]:
+def _measure_steps(stopwatch: Stopwatch, time_ns: int, progress: Progress) -> list[Cell]:
     """Whole decode passes, one after the other, until the time is spent (at least one)."""
-    length = min(_PASS_TOKENS, prober.engine.spec.max_context // 2)
+    length = min(_PASS_TOKENS, stopwatch.engine.spec.max_context // 2)
     passes: list[Cell] = []
     spent_ns = 0
     while not passes or spent_ns < time_ns:
         progress("decode", min(1.0, spent_ns / time_ns))
-        start = prober.engine.spec.max_context // 8
-        passes.append(Cell(1, start, tuple(prober.time_runs([1] * length, start))))
+        start = stopwatch.engine.spec.max_context // 8
+        passes.append(Cell(1, start, tuple(stopwatch.time_runs([1] * length, start))))
         spent_ns += sum(passes[-1].times_ns)
     progress("decode", 1.0)
     return passes
 
 
-def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
+def _measure_delivery(stopwatch: Stopwatch, clock: Clock, progress: Progress) -> int:
     """How late a waiting caller wakes while the engine works, and a little for handing the answer over.
 
     The 99th percentile, within limits: a margin cannot buy off the long stalls of a crowded machine, it only takes
@@ -176,7 +145,7 @@ def _measure_delivery(prober: _Prober, clock: Clock, progress: Progress) -> int:
 
     def work() -> None:
         while not stop.is_set():
-            prober.time_run(1, context=64)
+            stopwatch.time_run(1, context=64)
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
@@ -200,7 +169,7 @@ def fit_profile(runs: list[Cell], steps: list[Cell], branches: list[Branch]) -> 
     contexts, medians = _step_medians(steps)
     p, q = map(float, fit_relative([(n, 1.0) for n in contexts], medians))
     plain = Latency(alpha, beta, gamma, p, q)
-    run_ratios = [time_ns / plain.run_ns(c.tokens, c.context) for c in runs for time_ns in c.times_ns]
+    run_ratios = [ratio for cell in runs for ratio in cell.ratios(plain)]
     run_margin, run_tail = tail_quantile(run_ratios, DELTA)
     step_margin, step_tail = tail_quantile(_segment_ratios(steps, plain, 1), DELTA)
     segments = [(length, _segment_ratios(steps, plain, length)) for length in _SEGMENTS]
@@ -245,30 +214,7 @@ def _segment_ratios(steps: list[Cell], plain: Latency, length: int) -> list[floa
     """Measured over predicted time of whole segments of consecutive steps, which do not overlap."""
     ratios = []
     for cell in steps:
-        predicted = [plain.run_ns(1, cell.context + i) for i in range(len(cell.times_ns))]
+        predicted = cell.predicted_ns(plain)
         starts = range(0, len(predicted) - length + 1, length)
         ratios += [sum(cell.times_ns[i : i + length]) / sum(predicted[i : i + length]) for i in starts]
     return ratios
-
-
-def _warnings(host: Host, fit: Fit, steps: list[Cell]) -> list[str]:
-    found = []
-    if host.governor not in ("performance", "unknown"):
-        found.append(
-            f"the clock governor is {host.governor!r}: 'sudo cpupower frequency-set -g performance' steadies it"
-        )
-    if host.load > host.cores / 2:
-        found.append(f"the load is {host.load:.1f} on {host.cores} cores: end other programs and profile again")
-    if host.cores == 1:
-        found.append("there is one core, so the engine competes with the caller: give the process a second one")
-    if fit.step_margin > 1.5:
-        found.append(
-            f"a step in a hundred takes over {fit.step_margin:.1f} times the typical time: pin the process "
-            "(taskset) and end other programs"
-        )
-    first, last = (float(np.median(cell.times_ns)) for cell in (steps[0], steps[-1]))
-    if last > 1.15 * first:
-        found.append(f"steps became {last / first:.2f} times slower while measuring: check cooling and clocks")
-    if not math.isclose(fit.p, 0.0) and fit.q == 0.0:
-        found.append("the fit found no constant cost in a step, which is implausible: profile again")
-    return found

@@ -1,4 +1,4 @@
-"""A question that has been asked: wait for its answer, look at the best so far, or call it off."""
+"""A question that has been asked: wait for its answer, look at the best so far, hurry it, or call it off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import msgspec
 
 from anytime.runtime.answer import Answer, Stopped, Tokens
 from anytime.runtime.bank import Candidate
-from anytime.runtime.job import Job, Machine
+from anytime.runtime.job import Job
+from anytime.runtime.worker import Worker
+from anytime.scheduler.deadline import moved_deadline
 
 Fallback: TypeAlias = "str | Callable[[], str]"
 
@@ -18,24 +20,27 @@ class Pending(msgspec.Struct):
     """The caller's side of one request. Instants are nanoseconds of the machine's clock."""
 
     job: Job
-    machine: Machine
-    request_id: str
+    worker: Worker
     bundle_id: str
     received_ns: int
     deadline_ns: int
     fallback: Fallback
+    noted: Callable[[Answer], None] | None = None  # shown the answer that is delivered
     final: Answer | None = None  # once the caller has left
 
     def result(self) -> Answer:
-        """Wait until the thought is complete or the deadline is there, and take the best answer.
-
-        Raises:
-            PromptError: the prompt does not fit the model.
-        """
+        """Wait until the thought is complete or the deadline is there, and take the best answer."""
+        job, clock = self.job, self.worker.machine.clock
         try:
-            self.machine.clock.wait_until(self.job.done, self.job.ready_ns)
+            while not job.done.is_set():
+                job.moved.clear()
+                if job.done.is_set():  # looked at behind the clear: a job that ends from here on sets the event again
+                    break
+                ready_ns = job.ready_ns
+                if not clock.wait_until(job.moved, ready_ns) and job.ready_ns <= ready_ns:
+                    break
         except BaseException:  # Ctrl-C in the middle of an answer: the engine must be free for the next one
-            self.cancel()
+            self.worker.cancel(job)
             raise
         return self.leave()
 
@@ -45,12 +50,15 @@ class Pending(msgspec.Struct):
             return self.final
         job = self.job
         in_time = job.done.is_set()
-        overrun = job.started and not in_time
+        overrun = not in_time and self.worker.running(job)
         if not in_time:
-            self.cancel()
-        if job.failure is not None:
-            raise job.failure
-        self.final = self._answer(job.bank.best(), "deadline" if not in_time else job.stopped, overrun)
+            self.worker.cancel(job)
+        return self._deliver("deadline" if not in_time else job.stopped, overrun)
+
+    def _deliver(self, stopped: Stopped, overrun: bool = False) -> Answer:
+        self.final = self._answer(self.job.bank.best(), stopped, overrun)
+        if self.noted is not None:
+            self.noted(self.final)
         return self.final
 
     def best(self) -> Answer:
@@ -59,25 +67,49 @@ class Pending(msgspec.Struct):
 
     def thought(self) -> str:
         """The (first) line of thought, as far as it has come."""
-        return self.machine.codec.decode(list(self.job.thought))
+        return self.worker.machine.codec.decode(list(self.job.thought))
 
-    def cancel(self) -> None:
-        """Stop thinking; ``result`` then returns the best answer so far."""
-        job = self.job
-        if job.done.is_set():
-            return
-        job.cancelled = True
-        if job.started:
-            self.machine.engine.terminate(job.generation)
-        else:
-            job.stopped = "cancelled"
-            job.done.set()
-            job.news.set()
+    def cancel(self) -> Answer:
+        """Stop thinking; the best answer so far. A step that runs is told to end, and nobody waits for it."""
+        self.worker.cancel(self.job)
+        return self.final or self._deliver(self.job.called_off or self.job.stopped)
+
+    def answer_now(self) -> None:
+        """Let the thought be closed where it stands, before all others; ``result`` has its answer soon."""
+        self.worker.hurry(self.job)
+
+    def tighten(self, *, budget: float | None = None, deadline: float | None = None) -> bool:
+        """Want the answer sooner: ``budget`` seconds from now, or at a ``deadline``.
+
+        False, and nothing is changed, where other requests leave no time for that, or it has ended.
+
+        Raises:
+            BudgetError: that is later than now agreed, or no instant.
+        """
+        return self._reschedule(budget, deadline, sooner=True)
+
+    def extend(self, *, budget: float | None = None, deadline: float | None = None) -> bool:
+        """Allow it more time: ``budget`` seconds from now, or until a ``deadline``. False where it has ended.
+
+        Raises:
+            BudgetError: that is sooner than now agreed, or no instant.
+        """
+        return self._reschedule(budget, deadline, sooner=False)
+
+    def _reschedule(self, budget: float | None, deadline: float | None, sooner: bool) -> bool:
+        delivery_ns = self.deadline_ns - self.job.ready_ns
+        deadline_ns = moved_deadline(self.deadline_ns, self.worker.machine.clock.now(), budget, deadline, sooner)
+        moved = self.worker.move(self.job, deadline_ns - delivery_ns)
+        if moved:
+            self.deadline_ns = deadline_ns
+            self.job.moved.set()
+            self.job.news.set()
+        return moved
 
     def wait_for_news(self) -> bool:
         """Wait until there is a better answer or none can come; False once no more can."""
         job = self.job
-        woken = self.machine.clock.wait_until(job.news, job.ready_ns)
+        woken = self.worker.machine.clock.wait_until(job.news, job.ready_ns)
         job.news.clear()  # before looking at done: a job that ends from here on sets the event again
         return woken and not job.done.is_set()
 
@@ -93,15 +125,15 @@ class Pending(msgspec.Struct):
         thought = best.thought[: best.thought_tokens] if best else []
         answer_tokens = best.answer_tokens if best else 0
         # Read last: the time of delivery, after everything that takes time.
-        content = self.machine.codec.decode(thought)
-        delivered_ns = self.machine.clock.now()
+        content = self.worker.machine.codec.decode(thought)
+        delivered_ns = self.worker.machine.clock.now()
         return Answer(
             text=text,
             stopped=stopped,
             source=best.source if best else "fallback",
             effort=best.effort if best else "",
             confidence=best.confidence if best else 0.0,
-            calibrated=self.machine.forecast is not None and best is not None,
+            calibrated=self.worker.machine.forecast is not None and best is not None,
             reason=reason,
             thought=content,
             tokens=Tokens(
@@ -119,7 +151,7 @@ class Pending(msgspec.Struct):
             received_ns=self.received_ns,
             deadline_ns=self.deadline_ns,
             delivered_ns=delivered_ns,
-            request_id=self.request_id,
+            request_id=job.request_id,
             bundle_id=self.bundle_id,
         )
 

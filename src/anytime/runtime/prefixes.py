@@ -54,6 +54,12 @@ class Prefixes:
             seq = self._engine.open()
         return seq
 
+    def known(self, prompt: Sequence[int]) -> int:
+        """Tokens of the prompt that need not be run as things stand. Any thread may ask."""
+        held = [parked.tokens for parked in (*self._parked, self._shipped) if parked is not None]
+        length = max((common(tokens, prompt[:-1]) for tokens in held), default=0)
+        return length if length >= _WORTH else 0
+
     def park(self, seq: Seq, prompt: Sequence[int]) -> None:
         """Keep what a sequence holds of its prompt for the next request."""
         known = min(seq.length, len(prompt))
@@ -65,9 +71,9 @@ class Prefixes:
             self._engine.close(seq)
 
     @property
-    def kept(self) -> int:
-        """Rows that are never given back."""
-        return int(self._shipped is not None)
+    def parked(self) -> int:
+        """Rows that are given back when a request needs them."""
+        return len(self._parked)
 
     def clear(self) -> None:
         """Give the parked rows back to the engine, for a request that needs them."""
@@ -75,7 +81,7 @@ class Prefixes:
             self._engine.close(self._parked.pop().seq)
 
     def _make_room(self) -> None:
-        while len(self._parked) >= self._most:
+        while self._parked and (len(self._parked) >= self._most or not self._engine.free_rows):
             self._engine.close(self._parked.pop(0).seq)
 
 

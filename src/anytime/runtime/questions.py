@@ -80,13 +80,13 @@ def read_well_formed(path: Path) -> tuple[list[Question], list[QuestionFileError
 def _read(line: bytes, where: str) -> Question:
     try:
         question = msgspec.json.decode(line, type=Question)
-        _check(question)
+        check(question)
     except (msgspec.DecodeError, AnswerFormatError, UnicodeDecodeError, RecursionError) as error:
         raise QuestionFileError(f"{where}: {error}; expected an object like {{'id': 'q1', 'question': '…'}}") from error
     return question
 
 
-def _check(question: Question) -> None:
+def check(question: Question) -> None:
     """What would otherwise end a run half-way, where the line is no longer known.
 
     Raises:

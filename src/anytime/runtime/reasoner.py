@@ -6,18 +6,19 @@ Two threads: the caller's, which waits no longer than its deadline whatever the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 import msgspec
 
 from anytime.bundle import Bundle
-from anytime.errors import BudgetError, EngineError, UsageError
+from anytime.errors import EngineError, PromptError, UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
@@ -33,20 +34,25 @@ from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.worker import MAX_WAITING, Worker
-from anytime.scheduler.admission import Work, floor_ns, thought_ns
-from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock, seconds_to_ns
+from anytime.runtime.worker import MOST_REQUESTS, Overload, Worker
+from anytime.scheduler.admission import floor_ns, thought_ns
+from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
+from anytime.scheduler.deadline import deadline_of
+from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
+from anytime.scheduler.releases import releases
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from typing_extensions import Unpack
 
+    from anytime.runtime.decisions import DecisionLog
+    from anytime.runtime.periodic import Periodic
+
 DEFAULT_FORMAT = Text()
-_LONGEST_BUDGET_S = 86_400.0
 _MOST_FORMATS = 256
-_FARTHEST_S = 1e15  # beyond, arithmetic in nanoseconds may overflow
+_HIGHEST_PRIORITY = 1_000_000
 
 
 class Request(TypedDict, total=False):
@@ -60,6 +66,8 @@ class Request(TypedDict, total=False):
     min_confidence: float
     sampling: Sampling | None
     policy: Policy | str
+    priority: int
+    topic: str | None
     request_id: str | None
 
 
@@ -77,7 +85,7 @@ class Reasoner:
     """A loaded bundle that answers by the deadline.
 
     ``Reasoner.load()`` opens the reference reasoner; give a bundle directory for another. Safe to use from several
-    threads: requests queue, and waiting counts in their budgets.
+    threads: requests share the engine step by step, by their deadlines, and waiting counts in their budgets.
     """
 
     def __init__(
@@ -88,16 +96,19 @@ class Reasoner:
         bundle: Bundle,
         clock: Clock = MONOTONIC,
         speculate: bool = False,
+        overload: Overload = "degrade",
+        log: DecisionLog | None = None,
     ) -> None:
+        if overload not in get_args(Overload):
+            raise UsageError(f"overload is {overload!r}: it must be one of {', '.join(get_args(Overload))}")
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
-        machine = Machine(engine, codec, profile, profile.latency(), clock, prefixes, forecast, speculate)
-        self._set_up(bundle, machine)
-        self._worker = Worker(machine)
+        self._set_up(bundle, Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate), log)
+        self._worker = Worker(self._machine, overload)
 
-    def _set_up(self, bundle: Bundle, machine: Machine) -> None:
+    def _set_up(self, bundle: Bundle, machine: Machine, log: DecisionLog | None) -> None:
         """What asking takes, whichever process the engine is in."""
-        self.bundle, self.profile, self._machine = bundle, machine.profile, machine
+        self.bundle, self.profile, self._machine, self._log = bundle, machine.profile, machine, log
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
         self._waiters: ThreadPoolExecutor | None = None
@@ -115,6 +126,8 @@ class Reasoner:
         profile: str | os.PathLike[str] | None = None,
         estimate: bool = False,
         speculate: bool = False,
+        overload: Overload = "degrade",
+        log: DecisionLog | None = None,
         isolated: bool | Isolation = False,
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
@@ -122,8 +135,11 @@ class Reasoner:
         Without a stored profile one is measured first, quickly, which takes some seconds. ``profile`` names a profile
         file instead; with ``estimate``, one measured under another key will do. ``speculate`` lets a greedy thought
         guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
-        and stops guessing where they are not. With ``isolated`` all that thinks runs in a process of its own, which an
-        ``Isolation`` says more about (see ``docs/isolation.md``); the outcome is an ``Isolated``.
+        and stops guessing where they are not. ``overload`` says what happens when requests do not all fit: those under
+        way give up thought, down to their first answers (``degrade``); or they give up none, and the new one is
+        rejected (``reject``); or the oldest give way (``drop-oldest``). ``log`` takes note of every answer. With
+        ``isolated`` all that thinks runs in a process of its own, which an ``Isolation`` says more about (see
+        ``docs/isolation.md``); the outcome is an ``Isolated``.
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
@@ -131,12 +147,21 @@ class Reasoner:
         if isolated:  # by name, for it is made of Reasoners
             client = import_module("anytime.runtime.isolated.client")
             made: Reasoner = client.Isolated.load(
-                bundle, threads=threads, profile=profile, estimate=estimate, speculate=speculate, isolated=isolated
+                bundle,
+                threads=threads,
+                profile=profile,
+                estimate=estimate,
+                speculate=speculate,
+                overload=overload,
+                log=log,
+                isolated=isolated,
             )
             return made
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
-        return cls(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
+        return cls(
+            loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate, overload=overload, log=log
+        )
 
     def prepare(self, answer: AnswerFormat) -> None:
         """Compile an answer format now, so that the first request with it does not pay for that.
@@ -163,8 +188,7 @@ class Reasoner:
         codec, forecast = self._machine.codec, self._machine.forecast
         codec.check(prompt)
         format_ = self._compiled(answer)
-        max_context = self._machine.engine.spec.max_context
-        work = Work(len(codec.encode(prompt)), 0, len(codec.close_ids), format_.answer_steps, max_context)
+        work = self._machine.work(len(codec.encode(prompt)), format_)
         least_ns = floor_ns(work, self.profile)
         if forecast is None:
             return Costs(least_ns / NS_PER_S, None)
@@ -211,6 +235,8 @@ class Reasoner:
         min_confidence: float = 0.0,
         sampling: Sampling | None = None,
         policy: Policy | str = "auto",
+        priority: int = 0,
+        topic: str | None = None,
         request_id: str | None = None,
     ) -> Pending:
         """Ask without waiting. The arguments are those of ``answer``."""
@@ -218,31 +244,37 @@ class Reasoner:
         if os.getpid() != self._process:
             raise EngineError("this Reasoner was loaded before a fork: load one in the child process")
         deadline_ns = deadline_of(received_ns, budget, deadline)
-        if not 0.0 <= min_confidence <= 1.0:
-            raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
-        self._machine.codec.check(prompt)
+        check_numbers(min_confidence, priority)
+        compiled = self._compiled(answer)
         serial = next(self._serials)
         chosen = self._policy(policy) if isinstance(policy, str) else policy
         job = Job(
             generation=serial,
-            prompt=prompt,
+            request_id=request_id or f"{self.bundle.id[:8]}-{serial}",
+            prompt=self._encoded(prompt, compiled),
             ready_ns=deadline_ns - self.profile.delivery_ns,
-            answer=self._compiled(answer),
+            answer=compiled,
             sampling=sampling or self._sampling,
             policy=chosen,
             bank=AnswerBank(accept, min_confidence, chosen.choose),
-        )
-        pending = Pending(
-            job,
-            self._machine,
-            request_id or f"{self.bundle.id[:8]}-{serial}",
-            self.bundle.id,
-            received_ns,
-            deadline_ns,
-            fallback,
+            priority=priority,
+            topic=topic,
         )
         self._worker.submit(job)
-        return pending
+        noted = None if self._log is None else functools.partial(self._log.note, job, prompt)
+        return Pending(job, self._worker, self.bundle.id, received_ns, deadline_ns, fallback, noted)
+
+    def _encoded(self, prompt: str, answer: Compiled) -> list[int]:
+        """The prompt's tokens, with room for an answer behind them."""
+        codec, max_context = self._machine.codec, self._machine.engine.spec.max_context
+        codec.check(prompt)
+        tokens = codec.encode(prompt)
+        if len(tokens) + len(codec.close_ids) + answer.answer_steps > max_context:
+            raise PromptError(
+                f"the prompt has {len(tokens)} tokens and the answer up to {answer.answer_steps + 1}, "
+                f"more than the model's context of {max_context}: shorten one of them"
+            )
+        return tokens
 
     def answer(self, prompt: str, **request: Unpack[Request]) -> Answer:
         """The best answer found by the deadline; returns at once when the thought is complete earlier.
@@ -258,7 +290,10 @@ class Reasoner:
             sampling: how the thought is drawn; the bundle's default, usually greedy.
             policy: how the time is spent, by name, like ``"deer:threshold=0.9"`` (see ``docs/policies.md``), or one of
                 your own. ``auto`` thinks until the deadline where the bundle is not calibrated.
-            request_id: comes back in the answer.
+            priority: of several requests, those with a higher one get optional thought first, and lower ones give way
+                where not all fit.
+            topic: only the newest question of a topic counts; one before it that is not answered yet ends as ``stale``.
+            request_id: comes back in the answer; no two requests under way may have the same.
 
         A valid request always gets an Answer, never an exception.
 
@@ -286,7 +321,7 @@ class Reasoner:
         from concurrent.futures import ThreadPoolExecutor
 
         if self._waiters is None:  # a thread for each request in the queue or the engine: no wait waits for another
-            self._waiters = ThreadPoolExecutor(MAX_WAITING + 1, thread_name_prefix="anytime-wait")
+            self._waiters = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="anytime-wait")
         loop = asyncio.get_running_loop()
         try:
             while await loop.run_in_executor(self._waiters, pending.wait_for_news):
@@ -295,12 +330,40 @@ class Reasoner:
         finally:
             pending.cancel()
 
+    def every(
+        self,
+        period: float,
+        ask: Callable[[], str | None],
+        told: Callable[[Answer], object],
+        *,
+        due: float | None = None,
+        phase: float = 0.0,
+        **request: Unpack[Request],
+    ) -> Periodic:
+        """Ask again every ``period`` seconds, from ``phase`` seconds on, on a thread of its own.
+
+        ``ask`` makes the question at its release (None: nothing is asked this time), ``told`` gets the answer, due
+        ``due`` seconds behind the release, by default before the next one. ``anytime admit`` says whether a set
+        of such tasks is schedulable.
+
+        Raises:
+            UsageError: an impossible time.
+        """
+        from anytime.runtime.periodic import Periodic
+
+        released = releases(self.clock.now(), period, due, phase)
+        return Periodic(self, released, ask, told, request)
+
+    def drift(self) -> str | None:
+        """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""
+        return self._machine.pace.report()
+
     def health(self) -> Health:
         """READY, BUSY with a request, or LOST: a step that was told to end has not come back."""
         return self._worker.health()
 
     def close(self) -> None:
-        """End the engine's thread; waiting requests return their fallbacks at their deadlines."""
+        """End the engine's thread; requests under way return the best they have. The log is yours to close."""
         self._worker.stop()
         if self._waiters is not None:
             self._waiters.shutdown(wait=False)
@@ -324,15 +387,13 @@ def _follow(pending: Pending) -> Iterator[Answer]:
         pending.cancel()
 
 
-def deadline_of(received_ns: int, budget: float | None, deadline: float | None) -> int:
-    """The absolute deadline. A budget that is zero or negative is no error: the answer is then a refusal."""
-    if (budget is None) == (deadline is None):
-        given = "both budget and deadline" if budget is not None else "neither budget nor deadline"
-        raise BudgetError(f"{given} given: give exactly one, in seconds")
-    name, value = ("budget", budget) if budget is not None else ("deadline", deadline)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _FARTHEST_S:
-        raise BudgetError(f"{name} is {value!r}: it must be a finite number of seconds")
-    instant_ns = seconds_to_ns(value) if name == "deadline" else received_ns + seconds_to_ns(value)
-    if instant_ns - received_ns > _LONGEST_BUDGET_S * NS_PER_S:
-        raise BudgetError(f"{name} is {value!r}, more than a day ahead: it must be in seconds")
-    return instant_ns
+def check_numbers(min_confidence: float, priority: int) -> None:
+    """Refuse numbers that a request cannot have.
+
+    Raises:
+        UsageError: no probability, or no priority.
+    """
+    if not 0.0 <= min_confidence <= 1.0:
+        raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
+    if not isinstance(priority, int) or abs(priority) > _HIGHEST_PRIORITY:
+        raise UsageError(f"priority is {priority!r}: it must be an integer, at most {_HIGHEST_PRIORITY} either way")

@@ -1,97 +1,267 @@
-"""The engine's thread: takes jobs in the order in which they came and decodes them."""
+"""The engine's thread: of all requests under way, runs one step of the one whose turn it is, then looks again.
+
+Who is next, for how long, and who fits at all is arithmetic over deadlines (``ext.agenda``). A request that is not next
+stands still between two of its steps; its row of the engine keeps what it has thought.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from typing import Literal, TypeAlias
 
 from anytime.errors import AnytimeError, UsageError
+from anytime.ext.agenda import Agenda
+from anytime.runtime.answer import Stopped
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
 from anytime.runtime.job import Job, Machine
-from anytime.scheduler.clock import NS_PER_S
+from anytime.runtime.market import Market
+from anytime.scheduler.admission import conclude_ns, instant_ns
+from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 
-MAX_WAITING = 16
-LOST_AFTER_S = 10  # behind its deadline, a step that was told to end and has not is taken for lost
+MOST_REQUESTS = 1_024
+LOST_AFTER_S = 10  # a step that has run for so long behind its deadline is taken for lost
+_MOST_SHARING = 32  # requests, those with the earliest deadlines, among which optional time is shared out
+
+Overload: TypeAlias = Literal["degrade", "reject", "drop-oldest"]
 
 
 class Worker:
-    """Owns the engine while it lives. The queue is bounded; what does not fit is rejected at once."""
+    """Owns the engine while it lives. Callers' threads bring requests and take them back; all else is its own."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._waiting: deque[Job] = deque()
+    def __init__(self, machine: Machine, overload: Overload = "degrade") -> None:
+        self.machine = machine
+        self._overload = overload
+        self._agenda = Agenda(MOST_REQUESTS)
+        self._market = Market(machine)
+        self._jobs: dict[int, Job] = {}
         self._changed = threading.Condition()
+        self._unshared = False  # optional time must be shared out anew
+        self._called_off: list[Job] = []  # begun, and still holding their rows
         self._current: Job | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="anytime-engine", daemon=True)
         self._thread.start()
 
+    # -- callers' threads
+
     def submit(self, job: Job) -> None:
-        """Queue a job, or reject it when it cannot be served."""
-        now = self._machine.clock.now()
-        if job.ready_ns <= now:
-            left_ms = (job.ready_ns + self._machine.profile.delivery_ns - now) / 1e6
-            _reject(job, f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer")
-        elif self.health() is Health.LOST:
-            _reject(job, "the engine does not come back from an earlier step: load a new Reasoner")
-        else:
-            with self._changed:
-                if len(self._waiting) >= MAX_WAITING:  # whoever was called off waits no more
-                    self._waiting = deque(waiting for waiting in self._waiting if not waiting.cancelled)
-                if self._stopping:
-                    _reject(job, "the Reasoner is closed")
-                elif len(self._waiting) >= MAX_WAITING:
-                    _reject(job, f"{MAX_WAITING} requests are waiting already")
-                else:
-                    self._waiting.append(job)
-                    self._changed.notify()
+        """Take a request in, or reject it when it cannot be served.
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._stopping)
-                if self._stopping:
-                    return
-                job = self._current = self._waiting.popleft()
-            if not job.cancelled:
-                self._serve(job)
-            self._current = None
-            job.done.set()
-            job.news.set()
+        Raises:
+            UsageError: one with this id is under way.
+        """
+        machine = self.machine
+        now = machine.clock.now()
+        work = machine.work(job.prompt_tokens, job.answer, machine.prefixes.known(job.prompt))
+        with self._changed:
+            if any(other.request_id == job.request_id for other in self._jobs.values()):
+                raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
+            self._supersede(job)
+            reason = self._refusal(job, now, mandatory_ns := instant_ns(work, machine.profile))
+            if reason:
+                job.stopped, job.reason = "rejected", reason
+                job.end()
+                return
+            self._jobs[job.generation] = job
+            self._agenda.add(job.generation, job.ready_ns, mandatory_ns, job.priority)
+            self._unshared = True
+            self._changed.notify()
 
-    def _serve(self, job: Job) -> None:
-        job.started = True
-        try:
-            decode(job, self._machine)
-        except UsageError as error:
-            job.failure = error
-        except AnytimeError as error:
-            job.stopped, job.reason = "error", str(error)
-        except Exception as error:  # a request may fail; the thread that serves the next one must not
-            job.stopped, job.reason = "error", f"unexpected {error!r}"
+    def _supersede(self, job: Job) -> None:
+        """The newest question of a topic is the only one that counts."""
+        if job.topic is not None:
+            for other in [other for other in self._jobs.values() if other.topic == job.topic]:
+                self.cancel(other, "stale", f"a newer question of the topic {job.topic!r} took its place")
+
+    def _refusal(self, job: Job, now: int, mandatory_ns: int) -> str:
+        """Why a request cannot be taken in; empty when it can, those that had to give way to it dropped."""
+        left_ns = job.ready_ns - now
+        if left_ns <= 0:
+            left_ms = (left_ns + self.machine.profile.delivery_ns) / NS_PER_MS
+            return f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
+        if self._stopping:
+            return "the Reasoner is closed"
+        if self.health() is Health.LOST:
+            return "the engine does not come back from an earlier step: load a new Reasoner"
+        if left_ns < mandatory_ns:
+            self.machine.pace.doubt()
+            return (
+                f"{left_ns / NS_PER_MS:.1f} ms are left and the floor for {job.prompt_tokens} prompt tokens is "
+                f"{mandatory_ns / NS_PER_MS:.1f} ms: give more time or a shorter prompt"
+            )
+        for other in self._expendable(job):
+            if self._fits(job, now, mandatory_ns):
+                return ""
+            self.cancel(other, "rejected", "dropped under overload, for a newer request or one of higher priority")
+        if self._fits(job, now, mandatory_ns):
+            return ""
+        if len(self._jobs) >= MOST_REQUESTS:
+            return f"{MOST_REQUESTS} requests are under way already: ask less often"
+        return (
+            f"{len(self._jobs)} requests are under way and leave too little of the {left_ns / NS_PER_MS:.1f} ms: "
+            "ask less often, or give more time"
+        )
+
+    def _expendable(self, job: Job) -> list[Job]:
+        """Requests that give way to this one, in that order: of lower priority, and the oldest where it says so."""
+        holding = [other for other in self._jobs.values() if not other.cancelled]
+        if self._overload != "reject":  # then whoever has its first answer leaves all the time there is
+            holding = [other for other in holding if not other.answered]
+        lower = [other for other in holding if other.priority < job.priority]
+        lower.sort(key=lambda other: (other.priority, -other.ready_ns))
+        same = [other for other in holding if other.priority == job.priority]
+        return lower + same if self._overload == "drop-oldest" else lower
+
+    def _fits(self, job: Job, now: int, mandatory_ns: int) -> bool:
+        if len(self._jobs) >= MOST_REQUESTS:
+            return False
+        keep = self._overload == "reject"
+        return not self._jobs or self._agenda.fits(now, job.ready_ns, mandatory_ns, self._blocking_ns, keep)
+
+    @property
+    def _blocking_ns(self) -> int:
+        """What may pass before the engine looks up again."""
+        return self.machine.profile.longest_run_ns if self._current is not None else 0
+
+    def cancel(self, job: Job, stopped: Stopped = "cancelled", reason: str = "") -> None:
+        """Nobody waits for more of a request: it ends at once where no step of it runs, else behind that step."""
+        with self._changed:
+            if job.done.is_set():
+                return
+            job.called_off, job.reason = stopped, reason or job.reason
+            if self._current is job:
+                self.machine.engine.terminate(job.generation)
+            elif job.started and job.generation in self._jobs:
+                self._agenda.answer(job.generation)  # it needs nothing any more
+                self._called_off.append(job)
+                self._changed.notify()
+            else:
+                self._retire(job)
+
+    def hurry(self, job: Job) -> None:
+        """Let a request answer where it stands, before all others."""
+        with self._changed:
+            if job.generation in self._jobs:
+                job.hurried = True
+                work = self.machine.work(job.prompt_tokens, job.answer)
+                soonest_ns = self.machine.clock.now() + conclude_ns(work, len(job.thought), self.machine.profile)
+                self._agenda.move(job.generation, min(job.ready_ns, soonest_ns))
+
+    def move(self, job: Job, ready_ns: int) -> bool:
+        """Give a request another deadline; False, and nothing is changed, where others leave too little time."""
+        with self._changed:
+            if job.generation not in self._jobs:
+                return False
+            now, mandatory_ns = self.machine.clock.now(), self._agenda.mandatory_ns(job.generation)
+            self._agenda.remove(job.generation)
+            fits = ready_ns > now and self._agenda.fits(now, ready_ns, mandatory_ns, self._blocking_ns)
+            job.ready_ns = ready_ns if fits else job.ready_ns
+            self._agenda.add(job.generation, job.ready_ns, mandatory_ns, job.priority)
+            if job.started:
+                self._agenda.begin(job.generation)
+            if job.answered:
+                self._agenda.answer(job.generation)
+            self._unshared = True
+        return fits
 
     def health(self) -> Health:
         job = self._current
         if job is None:
             return Health.READY
-        overdue_ns = self._machine.clock.now() - job.ready_ns
+        overdue_ns = self.machine.clock.now() - job.ready_ns
         return Health.LOST if overdue_ns > LOST_AFTER_S * NS_PER_S else Health.BUSY
+
+    def running(self, job: Job) -> bool:
+        """Whether a step of this request runs now."""
+        return self._current is job
 
     def stop(self) -> None:
         with self._changed:
             self._stopping = True
-            if (job := self._current) is not None:
-                job.cancelled = True
-                self._machine.engine.terminate(job.generation)
-            for job in self._waiting:
-                _reject(job, "the Reasoner was closed")
-            self._waiting.clear()
+            for job in list(self._jobs.values()):
+                self.cancel(job, "cancelled" if job.started else "rejected", "the Reasoner was closed")
             self._changed.notify()
         self._thread.join(timeout=1.0)
 
+    # -- the engine's thread
 
-def _reject(job: Job, reason: str) -> None:
-    job.stopped, job.reason = "rejected", reason
-    job.done.set()
-    job.news.set()
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            started_ns = self.machine.clock.now()
+            over = self._step(job)
+            with self._changed:
+                self._current = None
+                if over or job.cancelled:
+                    self._retire(job)
+                elif job.answered and self._agenda.answer(job.generation):
+                    self._unshared = True  # what more thought is worth is known better now
+                else:
+                    self._agenda.spend(job.generation, self.machine.clock.now() - started_ns)
+
+    def _next(self) -> Job | None:
+        """The request whose turn it is, once there is one; None when the Reasoner is closed."""
+        with self._changed:
+            while True:
+                while self._called_off:
+                    self._retire(self._called_off.pop())
+                if self._stopping:
+                    return None
+                if self._jobs:
+                    break
+                self._changed.wait()
+            now = self.machine.clock.now()
+            if self._unshared:
+                self._share(now)
+            job = self._jobs[self._picked(now)]
+            if not job.started:
+                job.started, job.steps = True, decode(job, self.machine)
+                self._agenda.begin(job.generation)
+            job.until_ns = self._agenda.until(job.generation, now)
+            self._current = job
+            return job
+
+    def _picked(self, now: int) -> int:
+        """Earliest deadline first; a request that can wait no longer for a row takes one from the least urgent."""
+        rows = self.machine.free_rows
+        key = self._agenda.pick(now, rows)
+        first = self._jobs[self._agenda.pick(now, 1)] if rows == 0 else self._jobs[key]
+        if not first.started and rows == 0:
+            spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
+            answered = [job for job in self._jobs.values() if job.answered]
+            if answered and spare_ns < self.machine.profile.longest_run_ns:
+                least = max(answered, key=lambda job: (-job.priority, job.ready_ns))
+                least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
+                self._retire(least)
+                return first.generation
+        return key
+
+    def _retire(self, job: Job) -> None:
+        """Let go of a request, and wake its caller."""
+        if job.steps is not None:
+            job.steps.close()
+        if self._jobs.pop(job.generation, None) is not None:
+            self._agenda.remove(job.generation)
+            self._unshared = True
+        job.end()
+
+    def _share(self, now: int) -> None:
+        self._unshared = False
+        if len(self._jobs) > 1:
+            keys = self._agenda.keys()[:_MOST_SHARING]
+            self._agenda.grant(now, self._market.offers(self._jobs[key] for key in keys))
+
+    def _step(self, job: Job) -> bool:
+        """Take one step of a request; whether that was its last."""
+        assert job.steps is not None
+        try:
+            next(job.steps)
+        except StopIteration:
+            return True
+        except AnytimeError as error:
+            job.stopped, job.reason = "error", str(error)
+            return True
+        except Exception as error:  # a request may fail; the thread that serves the next one must not
+            job.stopped, job.reason = "error", f"unexpected {error!r}"
+            return True
+        return False

@@ -37,8 +37,11 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-def admit(work: Work, left_ns: int, profile: LatencyProfile) -> Grant | Refusal:
-    """A grant when prefill and instant answer fit in ``left_ns`` (until the answer must be ready), else a refusal."""
+def admit(work: Work, left_ns: int, profile: LatencyProfile, share_ns: int | None = None) -> Grant | Refusal:
+    """A grant when prefill and instant answer fit in ``left_ns`` (until the answer must be ready), else a refusal.
+
+    The token cap is what ``share_ns`` of it buys, where other requests need the rest.
+    """
     latency = profile.latency()
     floor_ns = instant_ns(work, profile)
     if left_ns < floor_ns:
@@ -49,7 +52,7 @@ def admit(work: Work, left_ns: int, profile: LatencyProfile) -> Grant | Refusal:
     reserve_ns = latency.closing_ns(work.prompt_tokens, work.close_tokens, work.answer_steps)
     predicted_ns = sum(latency.run_ns(n, context) for n, context in _prefill(work, profile))
     room = work.max_context - work.prompt_tokens - work.close_tokens - work.answer_steps - 1
-    spare_ns = left_ns - predicted_ns - reserve_ns
+    spare_ns = (left_ns if share_ns is None else share_ns) - predicted_ns - reserve_ns
     steps = latency.think_steps(spare_ns, work.prompt_tokens, max(0, room))
     cap = latency.think_steps(int(spare_ns / profile.segment_margin(steps)), work.prompt_tokens, max(0, room))
     return Grant(cap, reserve_ns)
@@ -68,12 +71,26 @@ def instant_ns(work: Work, profile: LatencyProfile) -> int:
     return prefill_ns + answer_ns
 
 
+def longest_run_ns(work: Work, profile: LatencyProfile) -> int:
+    """An upper bound of what of ``floor_ns`` cannot be interrupted: tokenizing, or the longest run of the engine."""
+    latency = profile.latency()
+    step_ns = latency.upper_ns(1, work.prompt_tokens + work.close_tokens + work.answer_steps)
+    runs_ns = [latency.upper_ns(n, context) for n, context in _prefill(work, profile)]
+    return max(HANDOVER_NS, *runs_ns, step_ns if work.answer_steps else 0)
+
+
 def thought_ns(work: Work, tokens: float, profile: LatencyProfile) -> int:
     """Predicted time of so many steps of thought behind a prompt, with the close and the answer behind them."""
     latency = profile.latency()
     steps_ns = tokens * (latency.p * (work.prompt_tokens + tokens / 2) + latency.q)
     closing_ns = latency.closing_ns(work.prompt_tokens + round(tokens), work.close_tokens, work.answer_steps)
     return round(profile.segment_margin(round(tokens)) * steps_ns) + closing_ns
+
+
+def conclude_ns(work: Work, thought_tokens: int, profile: LatencyProfile) -> int:
+    """An upper bound of closing a thought of so many tokens, behind whatever run is under way."""
+    closing_ns = profile.latency().closing_ns(work.prompt_tokens + thought_tokens, work.close_tokens, work.answer_steps)
+    return profile.longest_run_ns + closing_ns
 
 
 def _prefill(work: Work, profile: LatencyProfile) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Fitting the latency model: non-negative coefficients from medians, margins from the tail of what they miss."""
+"""Fitting the latency model: non-negative coefficients from medians."""
 
 from __future__ import annotations
 
@@ -32,38 +32,3 @@ def fit_relative(features: Sequence[Sequence[float]], times_ns: Sequence[float])
     scale = np.abs(a).max(axis=0)
     scale[scale == 0] = 1.0
     return np.asarray(nonnegative_least_squares(a / scale / b[:, None], np.ones(len(b))) / scale, dtype=np.float64)
-
-
-def tail_quantile(ratios: Sequence[float], delta: float) -> tuple[float, str]:
-    """A bound that a fresh ratio exceeds with probability at most ``delta``, and how it was found.
-
-    With enough samples it is the split-conformal quantile, the ``ceil((1 - delta)(m + 1))``-th smallest of m (Vovk et
-    al. 2005). With too few it extrapolates a generalized Pareto tail over the upper tenth, fitted by probability-
-    weighted moments (Hosking and Wallis 1987), and says so.
-    """
-    ordered = np.sort(np.asarray(ratios, dtype=np.float64))
-    m = len(ordered)
-    rank = math.ceil((1 - delta) * (m + 1))
-    if rank <= m:
-        return float(ordered[rank - 1]), "conformal"
-    return max(float(ordered[-1]), _pareto_quantile(ordered, delta)), "generalized-pareto"
-
-
-def _pareto_quantile(ordered: npt.NDArray[np.float64], delta: float) -> float:
-    m = len(ordered)
-    exceed = max(5, m // 10)
-    if m < 2 * exceed:
-        return float(ordered[-1])
-    threshold = float(ordered[-exceed - 1])
-    excess = ordered[-exceed:] - threshold
-    mean = float(excess.mean())
-    weights = (exceed - np.arange(1, exceed + 1)) / (exceed - 1)
-    weighted = float((weights * excess).mean())
-    if mean <= 0 or mean <= 2 * weighted:
-        return float(ordered[-1])
-    shape = 2 - mean / (mean - 2 * weighted)
-    scale = 2 * mean * weighted / (mean - 2 * weighted)
-    tail = delta * m / exceed
-    if abs(shape) < 1e-9:
-        return threshold - scale * math.log(tail)
-    return float(threshold + scale / shape * (tail**-shape - 1))

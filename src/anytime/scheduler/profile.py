@@ -11,6 +11,8 @@ import msgspec
 
 from anytime.errors import ProfileError
 from anytime.ext.latency import Latency
+from anytime.scheduler.tail import Tail
+from anytime.targets import Clocks
 
 SCHEMA_VERSION = 2
 _LEAST_CHUNK, _MOST_CHUNK = 16, 512
@@ -38,7 +40,7 @@ class ProfileKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """Coefficients (ns, tokens) and margins; see ``anytime.ext.latency`` and ``anytime.scheduler.fit``.
+    """Coefficients (ns, tokens) and margins; see ``anytime.ext.latency``, ``anytime.scheduler.fit`` and ``.tail``.
 
     ``segments`` are upper bounds of measured over predicted time for runs of consecutive decode steps, by length.
     ``widths`` are p and q of a step of so many rows at once; ``fork`` is what a copy costs for each token of context,
@@ -60,11 +62,23 @@ class Fit(msgspec.Struct, frozen=True):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """Times of ``tokens`` run behind ``context`` others, in the order measured, ns."""
+    """Times of ``tokens`` run behind ``context`` others, in the order measured, ns.
+
+    Single tokens are a decode pass: each step stands a token behind the one before.
+    """
 
     tokens: int
     context: int
     times_ns: tuple[int, ...]
+
+    def predicted_ns(self, latency: Latency) -> list[int]:
+        """What each of the times is predicted to be."""
+        ahead = 1 if self.tokens == 1 else 0
+        return [latency.run_ns(self.tokens, self.context + i * ahead) for i in range(len(self.times_ns))]
+
+    def ratios(self, latency: Latency) -> list[float]:
+        """Measured over predicted times."""
+        return [time / predicted for time, predicted in zip(self.times_ns, self.predicted_ns(latency), strict=True)]
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -76,8 +90,25 @@ class Branch(msgspec.Struct, frozen=True):
     steps_ns: tuple[int, ...]
 
 
+class Regime(msgspec.Struct, frozen=True):
+    """Decode steps under one kind of circumstances: their times, and how they compare with the warm prediction.
+
+    Of ``warm`` no ``cells`` are kept, because they are the profile's ``steps``; ``first`` has its prompt's run too.
+    ``clocks`` is read right behind the last step.
+    """
+
+    name: str
+    clocks: Clocks
+    cells: tuple[Cell, ...]
+    tail: Tail
+
+
 class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """A measured profile. ``delivery_ns`` is kept back for waking the caller and handing the answer over."""
+    """A measured profile. ``delivery_ns`` is kept back for waking the caller and handing the answer over.
+
+    Coefficients and margins are those of a warm engine. ``regimes`` say how far other circumstances are from it; a
+    profile of an older version has none.
+    """
 
     schema_version: int = SCHEMA_VERSION
     key: ProfileKey
@@ -90,6 +121,11 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[Cell, ...]
     steps: tuple[Cell, ...]
     branches: tuple[Branch, ...]
+    regimes: tuple[Regime, ...] = ()
+
+    def regime(self, name: str) -> Regime | None:
+        """The regime of this name, where it was measured."""
+        return next((regime for regime in self.regimes if regime.name == name), None)
 
     def latency(self, width: int = 1) -> Latency:
         """Costs of one sequence, or of ``width`` side by side, where a run of n tokens is n steps of all of them."""
@@ -217,12 +253,13 @@ def read(path: Path, key: ProfileKey, estimate: bool = False) -> LatencyProfile:
         raise ProfileError(f"the profile {path} is damaged ({error}): run 'anytime profile' again") from error
     if profile.key != key and not estimate:
         raise ProfileError(
-            f"the profile {path} was measured under another key ({_difference(profile.key, key)}): "
+            f"the profile {path} was measured under another key ({difference(profile.key, key)}): "
             "run 'anytime profile' here, or go on regardless with --estimate"
         )
     return profile
 
 
-def _difference(measured: ProfileKey, here: ProfileKey) -> str:
+def difference(measured: ProfileKey, here: ProfileKey) -> str:
+    """What two keys differ in, for people."""
     rows = ((name, getattr(measured, name), getattr(here, name)) for name in measured.__struct_fields__)
     return "; ".join(f"{name}: measured {a!r}, here {b!r}" for name, a, b in rows if a != b)

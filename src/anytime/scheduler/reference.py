@@ -1,11 +1,14 @@
-"""The scheduler's arithmetic in plain Python: slow, obvious, and what the compiled kernel is held to.
+"""The scheduler's arithmetic in plain Python: slow, obvious, and what the compiled kernels are held to.
 
-Every function takes the kernel's ``Latency`` for its coefficients and uses none of its methods.
+Every function takes the kernel's ``Latency`` for its coefficients and uses none of its methods; ``Drift`` is a kernel
+of its own, see ``anytime.ext.drift``.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 
 from anytime.ext.latency import CLOSE, PROBE, THINK, Latency
 
@@ -86,3 +89,46 @@ def next_action(
 def is_close(a: float, b: float) -> bool:
     """Equal up to a nanosecond of rounding."""
     return math.isclose(a, b, rel_tol=1e-9, abs_tol=1.0)
+
+
+class Drift:
+    """A factor, a margin and counts from measured and predicted times of engine actions."""
+
+    def __init__(self, margin: float, delta: float, eta: float, least: float, most: float) -> None:
+        self.margin = self.planned_margin = margin
+        self.delta, self.eta, self.least, self.most = delta, eta, least, most
+        self.factor = self.ratio = 1.0
+        self.actions = self.overruns = self.misses = 0.0
+        self.away = 0
+        self._recent = deque([1.0] * 15, maxlen=15)
+        self._predicted_ns, self._measured_ns = [0.0, 0.0], [0.0, 0.0]
+
+    def update(self, predicted_ns: int, measured_ns: int, kind: int = 0) -> None:
+        """Take note of one action."""
+        overran = measured_ns > predicted_ns * self.margin * self.factor
+        if self.actions >= 10_000:
+            self._forget_half()
+        self.actions += 1
+        self.overruns += overran
+        self.misses += measured_ns > predicted_ns * self.planned_margin
+        self._predicted_ns[kind] += predicted_ns
+        self._measured_ns[kind] += measured_ns
+        self.margin = min(self.most, max(self.least, self.margin + self.eta * (overran - self.delta)))
+        self._recent.append(measured_ns / predicted_ns)
+        self.ratio = statistics.median(self._recent)
+        target = max(1.0, self.ratio)
+        self.factor = target + max(0.0, self.factor - target) * 0.5 ** (1 / 200)
+        self.away = self.away + 1 if self.ratio > 1.15 or self.ratio * 1.15 < 1 else 0
+
+    def doubt(self) -> None:
+        """Forget half of what the factor is above 1."""
+        self.factor = 1 + (self.factor - 1) / 2
+
+    def _forget_half(self) -> None:
+        self.actions, self.overruns, self.misses = self.actions / 2, self.overruns / 2, self.misses / 2
+        self._predicted_ns = [ns / 2 for ns in self._predicted_ns]
+        self._measured_ns = [ns / 2 for ns in self._measured_ns]
+
+    def pace(self, kind: int) -> float:
+        """Measured over predicted time of all counted actions of a kind."""
+        return self._measured_ns[kind] / self._predicted_ns[kind] if self._predicted_ns[kind] else 1.0

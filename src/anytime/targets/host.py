@@ -25,6 +25,41 @@ class Host(msgspec.Struct, frozen=True):
         return max(1, self.cores - 1)
 
 
+class Clocks(msgspec.Struct, frozen=True):
+    """Power mode and clocks of the cores this process may use, at one moment.
+
+    ``mhz`` and ``most_mhz`` are the current frequency of each core and the highest it is allowed. What the machine does
+    not tell is 'unknown', or empty.
+    """
+
+    power_mode: str
+    governor: str
+    mhz: tuple[int, ...]
+    most_mhz: tuple[int, ...]
+
+
+def clocks() -> Clocks:
+    """Read power mode and clocks; nothing is changed and no privilege needed."""
+    cores = [f"/sys/devices/system/cpu/cpu{core}/cpufreq" for core in sorted(os.sched_getaffinity(0))]
+    governors = {_read(f"{core}/scaling_governor") for core in cores} - {""}
+    return Clocks(
+        power_mode=_power_mode(),
+        governor=", ".join(sorted(governors)) or "unknown",
+        mhz=_mhz([f"{core}/scaling_cur_freq" for core in cores]),
+        most_mhz=_mhz([f"{core}/scaling_max_freq" for core in cores]),
+    )
+
+
+def _mhz(paths: list[str]) -> tuple[int, ...]:
+    """Frequencies that files state in kHz; nothing where one of them states none."""
+    texts = [_read(path) for path in paths]
+    return tuple(int(text) // 1000 for text in texts) if all(text.isdecimal() for text in texts) else ()
+
+
+def _power_mode() -> str:
+    return _read("/var/lib/nvpmodel/status") or "unknown"
+
+
 def detect() -> Host:
     """Look at the host; what it does not tell is 'unknown'."""
     return Host(
@@ -32,7 +67,7 @@ def detect() -> Host:
         architecture=platform.machine(),
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(memory_bytes() / 2**30, 1),
-        power_mode=_read("/var/lib/nvpmodel/status") or "unknown",
+        power_mode=_power_mode(),
         governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
         load=os.getloadavg()[0],
     )

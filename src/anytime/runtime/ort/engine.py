@@ -29,6 +29,8 @@ class Cache(Protocol):
 
     rows: int
 
+    @property
+    def free_rows(self) -> int: ...
     def open(self) -> _State: ...
     def fork(self, state: _State, length: int, n: int) -> list[_State]: ...
     def truncate(self, state: _State, length: int) -> None: ...
@@ -64,6 +66,10 @@ class OrtEngine:
             max_rows=self._cache.rows,
             max_context=manifest.max_context,
         )
+
+    @property
+    def free_rows(self) -> int:
+        return self._cache.free_rows
 
     def open(self) -> Seq:
         return Seq(0, self._cache.open())

@@ -30,6 +30,10 @@ class GrowingCache:
         self._past = [f"past_key_values.{i}.{part}" for i in range(kv.layers) for part in ("key", "value")]
         self._open = 0
 
+    @property
+    def free_rows(self) -> int:
+        return self.rows - self._open
+
     def open(self) -> Past:
         return self._started(np.zeros((len(self._past), self._kv.heads, 0, self._kv.head_dim), dtype=self._kv.dtype))
 

@@ -33,6 +33,10 @@ class SharedCache:
         self._runs: dict[int, ort.Binding] = {}
         self._free = list(range(rows))
 
+    @property
+    def free_rows(self) -> int:
+        return len(self._free)
+
     def open(self) -> int:
         return self._take(1)[0]
 

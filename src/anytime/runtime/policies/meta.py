@@ -73,7 +73,7 @@ def context_of(view: View) -> list[float]:
         float(room >= 1.0 - share),
         math.log1p(last.agreed),
         math.log1p(len(lines)),
-        expected / 300.0,
+        math.log(expected) / 6.0,
         surest * room,
         float(last.complete) * surest,
     ]

@@ -29,7 +29,7 @@ class Solo:
         if self._lookup is not None and (draft := self._draft(self._lookup, left_ns, room)):
             self._verify(self._lookup, draft)
             return
-        taken = self._machine.engine.extend(chain.seq, chain.pending, steps, self._ends, self._job.generation)
+        taken = self._machine.extend(chain.seq, chain.pending, steps, self._ends, self._job.generation)
         for token in (chain.pending, *taken[:-1]):
             self._commit(token)
         chain.pending = taken[-1]
@@ -48,7 +48,7 @@ class Solo:
         """One run over the pending token and its guessed followers; keeps those that the model would have written."""
         chain, engine = self._chain, self._machine.engine
         keep, tokens = chain.seq.length + 1, [chain.pending, *draft]
-        (logits,) = engine.run([Row(chain.seq, tokens, len(tokens))], self._job.generation)
+        (logits,) = self._machine.run([Row(chain.seq, tokens, len(tokens))], self._job.generation)
         self._commit(chain.pending)
         right = 0
         while (token := greedy(logits[right])) == (draft[right] if right < len(draft) else None):

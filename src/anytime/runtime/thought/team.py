@@ -40,8 +40,12 @@ class Team:
         self._instant = ""
         self._first: FloatArray = np.empty(0, dtype=np.float32)  # logits of a thought's first token
 
+    def feed(self) -> bool:
+        """Run a chunk of the prompt; False, and nothing is run, when ``begin`` runs all that is left."""
+        return self._chunk([*self.prompt, *self._close], 1 + len(self._close))
+
     def begin(self) -> list[Candidate]:
-        """Run the prompt with the close tag, in chunks; the instant answer, which rests on no thought."""
+        """Run the prompt with the close tag; the instant answer, which rests on no thought."""
         logits = self._prefill([*self.prompt, *self._close], 1 + len(self._close))
         self._first = logits[0].copy()
         chain = Chain(self._seq, self._codec, Sampler(Sampling()))
@@ -52,14 +56,19 @@ class Team:
 
     def _prefill(self, tokens: Sequence[int], want: int) -> FloatArray:
         """Run what the engine does not hold of these tokens; the logits at the last ``want``."""
-        tokens = tokens[self._seq.length :]
-        for size in self._machine.profile.chunks(len(tokens), want)[:-1]:
-            self._run([Row(self._seq, tokens[:size])])
-            tokens = tokens[size:]
+        while self._chunk(tokens, want):
             if self._job.cancelled:
                 raise StepTerminated("cancelled between two chunks of the prompt")
-        (logits,) = self._run([Row(self._seq, tokens, want)])
+        (logits,) = self._run([Row(self._seq, tokens[self._seq.length :], want)])
         return logits
+
+    def _chunk(self, tokens: Sequence[int], want: int) -> bool:
+        """Run the next chunk of these tokens unless it is the last, behind which logits are wanted; whether it was."""
+        held = self._seq.length
+        size, *more = self._machine.profile.chunks(len(tokens) - held, want)
+        if more:
+            self._run([Row(self._seq, tokens[held : held + size])])
+        return bool(more)
 
     def reframing(self, effort: str) -> tuple[int, int]:
         """Tokens that the prompt has in common with one that asks for this effort, and those then to be run."""
@@ -81,7 +90,7 @@ class Team:
             chain.choose_next(self._first)
             self._chains.append(chain)
             self._started += 1
-        self._job.thought = self._chains[0].thought
+        self._job.thought, self._job.effort = self._chains[0].thought, self.effort
         greedy = plan.width == 1 and sampling.temperature == 0.0
         self._solo = Solo(self._chains[0], self._job, self._machine, self.prompt) if greedy else None
         self._drop_faulty()
@@ -226,7 +235,7 @@ class Team:
         return forecast.rated(candidate, self._job.prompt_tokens, self._job.answer.kind) if forecast else candidate
 
     def _run(self, rows: Sequence[Row]) -> list[FloatArray]:
-        return self._engine.run(rows, self._job.generation)
+        return self._machine.run(rows, self._job.generation)
 
     def _commit(self, chain: Chain, token: int) -> None:
         chain.commit(token)

@@ -1,0 +1,104 @@
+"""Many clients of one engine: goodput under load, beside other ways of choosing whose step is next."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from anytime import Answer, Reasoner
+from anytime.ext.agenda import Agenda
+from anytime.runtime.questions import Question
+from anytime.runtime.worker import MOST_REQUESTS
+from anytime.scheduler.clock import NS_PER_S
+from bench.contenders import Request
+from bench.guarantee.asking import Asked, ask, draw, seen, waited_ns
+from bench.guarantee.disciplines import BASELINES, LeastLaxity
+from bench.guarantee.kept import Rows
+
+CLIENTS = 32
+LOADS = (0.5, 0.9, 1.5, 3.0)
+OURS = "quotas"
+DISCIPLINES = (OURS, *BASELINES)
+BUDGETS_MS = (20.0, 500.0)  # above the floor
+_CAPACITY_QUESTIONS, _LOOSE_S = 60, 5.0
+_LEAD_S = 0.05  # until the first arrival, for the threads to start
+
+
+def capacity(reasoner: Reasoner, questions: Sequence[Question], count: int = _CAPACITY_QUESTIONS) -> float:
+    """Full thoughts that can be finished in a second, asked one behind the other."""
+    drawn = random.Random("capacity").choices(questions, k=count)
+    times = []
+    for question in drawn:
+        answer, _ = ask(reasoner, Request(0, question, round(_LOOSE_S * NS_PER_S), 0), "until-deadline")
+        times.append(answer.elapsed_s)
+    return 1.0 / statistics.fmean(times)
+
+
+def crowd(reasoner: Reasoner, requests: Sequence[Request], rate: float, seed: str) -> list[Asked]:
+    """Have the clients ask these requests, which arrive at random at so many a second; each with its control.
+
+    A client that is free takes the next arrival. The control of a request waits for the same deadline at the same time,
+    on a thread of its own.
+    """
+    source = random.Random(seed)
+    arrivals = list(itertools.accumulate(source.expovariate(rate) for _ in requests))
+    start = time.monotonic() + _LEAD_S
+    answers: dict[int, tuple[Answer, int]] = {}
+    controls: dict[int, int] = {}
+
+    def client(turns: Iterator[int], lock: threading.Lock, serve: Callable[[int], None]) -> None:
+        while True:
+            with lock:
+                turn = next(turns, None)
+            if turn is None:
+                return
+            time.sleep(max(0.0, start + arrivals[turn] - time.monotonic()))
+            serve(turn)
+
+    def serve_model(turn: int) -> None:
+        answers[turn] = ask(reasoner, requests[turn], "auto")
+
+    def serve_control(turn: int) -> None:
+        controls[turn] = waited_ns(reasoner, requests[turn])
+
+    threads = []
+    for serve in (serve_model, serve_control):
+        shared = iter(range(len(requests))), threading.Lock(), serve
+        threads += [threading.Thread(target=client, args=shared, daemon=True) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [seen(request, *answers[turn], controls[turn]) for turn, request in enumerate(requests)]
+
+
+def install(reasoner: Reasoner, discipline: str, thought_s: float) -> None:
+    """Have the idle worker choose by this discipline from now on."""
+    agenda = Agenda(MOST_REQUESTS) if discipline == OURS else BASELINES[discipline](MOST_REQUESTS)
+    if isinstance(agenda, LeastLaxity):
+        agenda.thought_ns = round(NS_PER_S * thought_s)
+    reasoner._worker._agenda = agenda
+
+
+def turn(
+    reasoner: Reasoner,
+    questions: Sequence[Question],
+    floors_ns: dict[str, int],
+    rate: float,
+    load: float,
+    discipline: str,
+    number: int,
+    count: int,
+) -> Rows:
+    """One turn of a discipline at a load; all disciplines get the same requests at the same instants."""
+    seed = f"{load}/{number}"
+    requests = draw(questions, count, BUDGETS_MS, floors_ns, seed)
+    install(reasoner, discipline, 1.0 / rate)
+    try:
+        return crowd(reasoner, requests, load * rate, seed)
+    finally:
+        install(reasoner, OURS, 1.0 / rate)

@@ -1,0 +1,209 @@
+"""Faults, put in at random instants while requests are asked one after the other, each beside its control."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from anytime import Reasoner
+from anytime.bundle import Bundle
+from anytime.runtime.engine import FloatArray, Row, Seq
+from anytime.runtime.questions import Question
+from bench.contenders import Request
+from bench.guarantee.asking import Asked, ask, draw, floors_of, seen, waited_ns
+
+REQUESTS, PIECE = 1_000, 100
+BUDGETS_MS = (20.0, 100.0)
+RECOVERY_S = 0.5
+_BETWEEN_S = (0.6, 1.6)  # from a fault to the next: longer than a recovery
+_PAUSE_S = (0.05, 0.3)
+_GIL_S = 0.1
+_SLOWER = 50
+
+Inject = Callable[[], None]
+
+
+class Unruly:
+    """The engine, but that something happens before a run once that was asked for."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.armed: Callable[[], None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        self._strike()
+        return self._engine.run(rows, generation)  # type: ignore[no-any-return]
+
+    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+        self._strike()
+        return self._engine.extend(seq, token, count, ends, generation)  # type: ignore[no-any-return]
+
+    def _strike(self) -> None:
+        armed, self.armed = self.armed, None
+        if armed is not None:
+            armed()
+
+
+@contextlib.contextmanager
+def hogs(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """Other programs take every core all the time."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        with Reasoner.load(bundle) as reasoner:
+            yield reasoner, lambda: None
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def slow_step(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """A run of the engine takes as long as fifty steps, and cannot be ended."""
+    with _unruly(bundle) as (reasoner, engine):
+        step_s = reasoner.profile.latency().run_ns(1, 256) / 1e9
+        yield reasoner, lambda: setattr(engine, "armed", lambda: time.sleep(_SLOWER * step_s))
+
+
+@contextlib.contextmanager
+def no_memory(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """A run of the engine gets no memory."""
+
+    def fail() -> None:
+        raise MemoryError("no memory for the run's outputs")
+
+    with _unruly(bundle) as (reasoner, engine):
+        yield reasoner, lambda: setattr(engine, "armed", fail)
+
+
+@contextlib.contextmanager
+def file_deleted(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """The bundle's files are deleted under the running engine."""
+    with Reasoner.load(bundle) as reasoner:
+        yield reasoner, lambda: shutil.rmtree(bundle, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def paused(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """The engine's process is stopped for a while (SIGSTOP)."""
+
+    def pause() -> None:
+        pid = reasoner.worker_pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(random.uniform(*_PAUSE_S))
+            os.kill(pid, signal.SIGCONT)
+
+    with _isolated(bundle) as reasoner:
+        yield reasoner, pause
+
+
+@contextlib.contextmanager
+def killed(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """The engine's process is killed (SIGKILL)."""
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(reasoner.worker_pid, signal.SIGKILL)
+
+    with _isolated(bundle) as reasoner:
+        yield reasoner, kill
+
+
+@contextlib.contextmanager
+def gil_held(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """Another thread of the caller's process holds the GIL, 100 ms at a time."""
+    usleep = ctypes.PyDLL(None).usleep  # PyDLL does not release the GIL
+    with _isolated(bundle) as reasoner:
+        yield reasoner, lambda: usleep(round(_GIL_S * 1e6))
+
+
+FAULTS = {
+    "hogs": hogs,
+    "slow-step": slow_step,
+    "no-memory": no_memory,
+    "file-deleted": file_deleted,
+    "paused": paused,
+    "killed": killed,
+    "gil-held": gil_held,
+}
+
+
+@contextlib.contextmanager
+def _unruly(bundle: Path) -> Iterator[tuple[Reasoner, Unruly]]:
+    with Reasoner.load(bundle) as reasoner:
+        machine = reasoner._machine
+        engine = Unruly(machine.engine)
+        for holder in (machine, machine.prefixes):
+            object.__setattr__(holder, "engine" if holder is machine else "_engine", engine)
+        yield reasoner, engine
+
+
+@contextlib.contextmanager
+def _isolated(bundle: Path) -> Iterator[Any]:
+    with Reasoner.load(bundle, isolated=True) as reasoner:  # type: ignore[call-arg]
+        yield reasoner
+
+
+def piece(fault: str, questions: Sequence[Question], number: int, count: int) -> list[list[Any]]:
+    """Requests with this fault among them: what each saw, and how long before it the last fault struck, in seconds.
+
+    A copy of the reference reasoner is asked, so that a fault which destroys it destroys nothing else.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / "bundle"
+        shutil.copytree(Bundle.reference().path, bundle)
+        with FAULTS[fault](bundle) as (reasoner, inject):
+            floors_ns = floors_of(reasoner, questions)
+            requests = draw(questions, count, BUDGETS_MS, floors_ns, f"{fault}/{number}")
+            ask(reasoner, requests[0], "auto")  # everything is compiled and warm
+            return _struck(reasoner, requests, inject, random.Random(f"{fault}/{number}/instants"))
+
+
+def _struck(reasoner: Reasoner, requests: Sequence[Request], inject: Inject, source: random.Random) -> list[list[Any]]:
+    stop, struck = threading.Event(), [time.monotonic()]
+
+    def strike() -> None:
+        while not stop.wait(source.uniform(*_BETWEEN_S)):
+            struck.append(time.monotonic())
+            inject()
+
+    striker = threading.Thread(target=strike, daemon=True)
+    striker.start()
+    found = []
+    for request in requests:
+        began = time.monotonic()
+        control_ns = waited_ns(reasoner, request) if request.number % 2 else None
+        asked_at = time.monotonic()
+        outcome = ask(reasoner, request, "auto")
+        left_at = time.monotonic()
+        if control_ns is None:
+            control_ns = waited_ns(reasoner, request)
+        since = [asked_at - at for at in struck if at <= asked_at]
+        hit = any(began <= at <= left_at for at in struck)
+        found.append([*seen(request, *outcome, control_ns), round(min(since), 4), hit])
+    stop.set()
+    striker.join()
+    return found
+
+
+def normal_after_recovery(rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """Requests asked half a second or more behind the last fault and not struck themselves: answered, and in all."""
+    fields = len(Asked._fields)
+    calm = [Asked(*row[:fields]) for row in rows if row[fields] >= RECOVERY_S and not row[fields + 1]]
+    return sum(row.valid for row in calm), len(calm)

@@ -1,0 +1,177 @@
+"""From what callers saw to figures; nothing here measures anything."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.guarantee.asking import Asked
+from bench.guarantee.concurrent import LOADS, OURS
+from bench.intervals import clopper_pearson
+from bench.report import Figure
+
+CONTROL_VOID = 0.001  # of the controls late: then the machine was, and the part says nothing
+MOST_LATE, MOST_P999_MS, LEAST_THOUGHT = 0.001, 1.0, 0.95
+MOST_REJECTED, MOST_REJECTION_MS, LEAST_OF_PEAK = 0.001, 1.0, 0.9
+_RESAMPLES, _BLOCK = 2_000, 20
+
+
+def late(rows: Sequence[Asked]) -> list[bool]:
+    return [row.lateness_ms > 0 for row in rows]
+
+
+def control_late(rows: Sequence[Asked]) -> list[bool]:
+    return [row.control_ms > 0 for row in rows]
+
+
+def void(rows: Sequence[Asked]) -> bool:
+    return statistics.fmean(control_late(rows)) > CONTROL_VOID
+
+
+def void_note(part: str, rows: Sequence[Asked]) -> list[str]:
+    """What must be said of a part whose controls were late themselves."""
+    missed = sum(control_late(rows))
+    if not void(rows):
+        return []
+    share = 100 * missed / len(rows)
+    return [f"{part}: VOID, {missed} of {len(rows)} controls were late ({share:.2f} %), more than 0.1 %"]
+
+
+def lateness_note(part: str, rows: Sequence[Asked]) -> str:
+    parts = []
+    for name, hits, times in (
+        ("ours", late(rows), [row.lateness_ms for row in rows]),
+        ("control", control_late(rows), [row.control_ms for row in rows]),
+    ):
+        low, high = clopper_pearson(sum(hits), len(hits))
+        parts.append(
+            f"{name} late {sum(hits)} of {len(hits)} (95 % bounds {100 * low:.3f} to {100 * high:.3f} %), "
+            f"by {max(times):.2f} ms at most, longest run of misses {longest_run(hits)}"
+        )
+    return f"{part}: " + "; ".join(parts)
+
+
+def longest_run(hits: Sequence[bool]) -> int:
+    """How many in a row."""
+    longest = run = 0
+    for hit in hits:
+        run = run + 1 if hit else 0
+        longest = max(longest, run)
+    return longest
+
+
+def unloaded(rows: Sequence[Asked], thoughts: Sequence[tuple[int, int, bool]]) -> list[Figure]:
+    """The caller alone."""
+    beyond = sum(late(rows)) - sum(control_late(rows))
+    p999 = upper_p999_difference_ms(rows)
+    ratio = thought_ratio(rows, thoughts)
+    return [
+        Figure("alone: late beyond the control's, requests", beyond, "<= 1", beyond <= 1),
+        Figure(
+            "alone: p99.9 of lateness less the control's, upper 95 % bound, ms",
+            round(p999, 4),
+            f"<= {MOST_P999_MS:g}",
+            p999 <= MOST_P999_MS,
+        ),
+        Figure(
+            "alone: thought behind the answer over an uninterrupted one's, median",
+            round(ratio, 4),
+            f">= {LEAST_THOUGHT}",
+            ratio >= LEAST_THOUGHT,
+        ),
+    ]
+
+
+def upper_p999_difference_ms(rows: Sequence[Asked]) -> float:
+    """Bootstrap of requests with their controls, one-sided."""
+    source = np.random.default_rng(0)
+    pairs = np.array([(row.lateness_ms, row.control_ms) for row in rows])
+    found = []
+    for _ in range(_RESAMPLES):
+        ours, control = np.quantile(pairs[source.integers(len(pairs), size=len(pairs))], 0.999, axis=0)
+        found.append(ours - control)
+    return float(np.quantile(found, 0.95))
+
+
+def thought_ratio(rows: Sequence[Asked], thoughts: Sequence[tuple[int, int, bool]]) -> float:
+    """1 where both ended by themselves; no ratio where nobody had a token."""
+    by_number = {row.number: row for row in rows}
+    ratios = []
+    for number, tokens, completed in thoughts:
+        row = by_number[number]
+        if completed and row.stopped == "complete":
+            ratios.append(1.0)
+        elif tokens:
+            ratios.append(row.thought_tokens / tokens)
+    return statistics.median(ratios)
+
+
+def fault(name: str, rows: Sequence[Asked], normal: tuple[int, int]) -> list[Figure]:
+    """Under one fault: nobody later than the control, and what comes behind a recovery is answered by the model."""
+    ours, control = max(row.lateness_ms for row in rows), max(row.control_ms for row in rows)
+    answered, calm = normal
+    return [
+        Figure(f"{name}: latest answer, ms behind its deadline", ours, f"<= {control:g}", ours <= control),
+        Figure(f"{name}: answered by the model half a second behind a fault", answered, f"{calm}", answered == calm),
+    ]
+
+
+Crowds = dict[float, dict[str, list[Asked]]]  # by load and discipline, the same requests in the same order
+
+
+def concurrent(crowds: Crowds) -> list[Figure]:
+    """Many clients."""
+    found = []
+    for load in LOADS:
+        rows = [row for row in crowds[load][OURS] if row.stopped != "rejected"]
+        points = 100 * (statistics.fmean(late(rows)) - statistics.fmean(control_late(rows)))
+        name = f"{load:g} times capacity: late, ours minus control, percentage points"
+        found.append(Figure(name, round(points, 4), f"<= {100 * MOST_LATE:g}", points <= 100 * MOST_LATE + 1e-9))
+        found += [_goodput(load, baseline, crowds[load]) for baseline in crowds[load] if baseline != OURS]
+    lightest = crowds[LOADS[0]][OURS]
+    rejected = statistics.fmean(row.stopped == "rejected" for row in lightest)
+    found.append(
+        Figure(f"{LOADS[0]:g} times capacity: rejected", rejected, f"<= {MOST_REJECTED}", rejected <= MOST_REJECTED)
+    )
+    rates = {load: load * statistics.fmean(row.quality for row in crowds[load][OURS]) for load in LOADS}
+    share = rates[LOADS[-1]] / max(rates.values())
+    found.append(
+        Figure(
+            f"goodput at {LOADS[-1]:g} times capacity over its own peak",
+            round(share, 4),
+            f">= {LEAST_OF_PEAK}",
+            share >= LEAST_OF_PEAK,
+        )
+    )
+    rejections = [row.elapsed_ms for rows in crowds.values() for row in rows[OURS] if row.stopped == "rejected"]
+    if rejections:
+        median = statistics.median(rejections)
+        name = "a rejection, median, ms"
+        found.append(Figure(name, round(median, 4), f"< {MOST_REJECTION_MS:g}", median < MOST_REJECTION_MS))
+    return found
+
+
+def _goodput(load: float, baseline: str, rows: dict[str, list[Asked]]) -> Figure:
+    """Quality delivered on time, over the baseline's: the interval of the ratio, by blocks of requests that follow."""
+    low, high = goodput_ratio(rows[OURS], rows[baseline])
+    name = f"{load:g} times capacity: goodput over that of {baseline}, 95 % interval"
+    measured = f"{low:.3f} to {high:.3f}"
+    if load >= 1.5:
+        return Figure(name, measured, "above 1", low > 1.0)
+    return Figure(name, measured, "not below 1", high >= 1.0)
+
+
+def goodput_ratio(ours: Sequence[Asked], theirs: Sequence[Asked]) -> tuple[float, float]:
+    """95 % interval of the ratio of mean qualities, from a bootstrap over blocks of the same requests."""
+    source = np.random.default_rng(0)
+    pairs = np.array([(a.quality, b.quality) for a, b in zip(ours, theirs, strict=True)])
+    blocks = [pairs[i : i + _BLOCK].sum(axis=0) for i in range(0, len(pairs), _BLOCK)]
+    sums = np.array(blocks)
+    ratios = []
+    for _ in range(_RESAMPLES):
+        mine, other = sums[source.integers(len(sums), size=len(sums))].sum(axis=0)
+        ratios.append(mine / max(other, 1e-9))
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(low), float(high)

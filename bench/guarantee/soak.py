@@ -1,0 +1,78 @@
+"""Mixed load for as long as wanted: nothing may grow, and nobody be late beyond the control."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from anytime import Reasoner
+from anytime.runtime.questions import Question
+from bench.contenders import Request, asked_format
+from bench.guarantee.asking import Asked, draw
+from bench.guarantee.concurrent import LOADS, crowd
+
+ROUND_S = 10.0
+BUDGETS_MS = (20.0, 500.0)
+_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
+_SETTLE_S = 1.0
+
+
+def sizes() -> tuple[float, int, int]:
+    """Resident memory in MiB, open descriptors and threads of this process."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1])
+    return resident * _PAGE_MIB, len(os.listdir("/proc/self/fd")), threading.active_count()
+
+
+def rounds(
+    reasoner: Reasoner,
+    questions: Sequence[Question],
+    floors_ns: dict[str, int],
+    rate: float,
+    minutes: float,
+    done: Callable[[float], None],
+) -> tuple[list[Asked], list[tuple[float, float, int, int]]]:
+    """Every load in turn, with requests that are cancelled, hurried and superseded among them.
+
+    What every request saw, and behind each round the minutes passed with the process's sizes.
+    """
+    start, found, grown = time.monotonic(), list[Asked](), []
+    number = 0
+    while (passed := (time.monotonic() - start) / 60) < minutes:
+        load = LOADS[number % len(LOADS)]
+        seed = f"soak/{number}"
+        requests = draw(questions, max(1, round(ROUND_S * load * rate)), BUDGETS_MS, floors_ns, seed)
+        meddler = threading.Thread(target=_meddle, args=(reasoner, requests, seed))
+        meddler.start()
+        found += crowd(reasoner, requests, load * rate, seed)
+        meddler.join()
+        time.sleep(_SETTLE_S)
+        grown.append((passed, *sizes()))
+        number += 1
+        done(passed / minutes)
+    return found, grown
+
+
+def _meddle(reasoner: Reasoner, requests: Sequence[Request], seed: str) -> None:
+    """Questions that are not waited for to their ends."""
+    source = random.Random(f"{seed}/meddle")
+    for request in source.sample(requests, min(len(requests), 20)):
+        asked = request.question
+        pending = reasoner.submit(
+            asked.question, budget=request.budget_ns / 1e9, answer=asked_format(asked), topic=source.choice(("a", None))
+        )
+        source.choice((pending.cancel, pending.answer_now, pending.best, pending.result))()
+        time.sleep(source.uniform(0.0, ROUND_S / 40))
+        pending.cancel()
+
+
+def growth(grown: Sequence[Sequence[float]], column: int) -> float:
+    """Median of the last quarter of the rounds less that of the second: the first still warms up."""
+    quarter = max(1, len(grown) // 4)
+    last = [row[column] for row in grown[-quarter:]]
+    early = [row[column] for row in grown[quarter : 2 * quarter]] or [grown[0][column]]
+    return statistics.median(last) - statistics.median(early)

@@ -1,0 +1,147 @@
+"""The compiled agenda is held to its plain reference, and its decisions to what they promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anytime.ext.agenda import Agenda
+from anytime.scheduler.plain_agenda import PlainAgenda
+
+NS = st.integers(0, 1_000)
+ACTIONS = st.one_of(
+    st.tuples(st.just("add"), NS, st.integers(0, 200), st.integers(-1, 1)),
+    st.tuples(st.just("remove"), NS),
+    st.tuples(st.just("move"), NS, NS),
+    st.tuples(st.just("begin"), NS),
+    st.tuples(st.just("answer"), NS),
+    st.tuples(st.just("spend"), NS, st.integers(0, 300)),
+    st.tuples(st.just("grant"), NS, st.lists(st.tuples(NS, st.integers(0, 150), st.floats(0, 1)), max_size=12)),
+)
+Both = tuple[Agenda, PlainAgenda]
+
+
+def play(actions: list[tuple], capacity: int = 64) -> Both:
+    """The same story told to both; whom an action concerns is drawn from those there are."""
+    both: Both = (Agenda(capacity), PlainAgenda())
+    for serial, (name, first, *rest) in enumerate(actions):
+        keys = both[1].keys()
+        if name == "add":
+            told = [serial, first, *rest]
+        elif not keys:
+            continue
+        elif name == "grant":
+            told = [first, [(keys[at % len(keys)], cost, gain) for at, cost, gain in rest[0]]]
+        else:
+            told = [keys[first % len(keys)], *rest]
+        for agenda in both:
+            getattr(agenda, name)(*told)
+    return both
+
+
+@given(st.lists(ACTIONS, max_size=30), NS, NS, st.integers(0, 300), st.integers(0, 100), st.integers(0, 3))
+def test_the_kernel_decides_as_the_reference(
+    actions: list[tuple], now: int, ready_ns: int, mandatory_ns: int, blocking_ns: int, rows: int
+) -> None:
+    """After any story, both have the same order, grants, pick, limits, and room for one more."""
+    kernel, plain = play(actions)
+    assert kernel.keys() == plain.keys()
+    for entry in plain.entries:
+        assert kernel.granted_ns(entry.key) == entry.granted_ns
+        assert kernel.mandatory_ns(entry.key) == entry.mandatory_ns
+        assert kernel.until(entry.key, now) == plain.until(entry.key, now)
+    assert kernel.pick(now, rows) == plain.pick(now, rows)
+    for keep in (False, True):
+        question = (now, ready_ns, mandatory_ns, blocking_ns, keep)
+        assert kernel.fits(*question) == plain.fits(*question)
+
+
+@given(st.lists(ACTIONS, max_size=30), NS)
+def test_grants_keep_every_deadline_that_holds_without_them(actions: list[tuple], now: int) -> None:
+    """Where all mandatory parts are in time, they and what is granted on top still are."""
+    _, plain = play(actions)
+    stages = [(key, 40, 1.0 / (1 + i)) for i, key in enumerate(plain.keys()) for _ in range(3)]
+    plain.grant(now, [])
+    before = plain.slacks_ns(now)
+    plain.grant(now, stages)
+    assert all(slack >= min(0, held) for slack, held in zip(plain.slacks_ns(now), before, strict=True))
+
+
+@given(st.lists(st.tuples(st.integers(50, 2_000), st.integers(0, 60)), min_size=1, max_size=8), st.data())
+def test_whoever_is_admitted_by_fits_is_served_in_time(requests: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Requests taken in only where they fit, run in the agenda's order, are all ready when they must be."""
+    agenda, now, admitted = Agenda(16), 0, {}
+    for key, (ready_ns, mandatory_ns) in enumerate(requests):
+        if agenda.fits(now, ready_ns, mandatory_ns, 0):
+            agenda.add(key, ready_ns, mandatory_ns)
+            admitted[key] = ready_ns
+        while len(agenda) and data.draw(st.booleans()):
+            now = serve(agenda, now, admitted)
+    while len(agenda):
+        now = serve(agenda, now, admitted)
+
+
+def serve(agenda: Agenda, now: int, ready: dict[int, int]) -> int:
+    """Run the picked request's mandatory part; when that is done."""
+    key = agenda.pick(now, 8)
+    now += agenda.mandatory_ns(key)
+    assert now <= ready[key]
+    agenda.remove(key)
+    return now
+
+
+def test_a_first_answer_goes_ahead_of_optional_time_that_can_wait() -> None:
+    """A later request's mandatory part runs first, unless an earlier deadline could then not keep its grant."""
+    agenda = Agenda(4)
+    agenda.add(1, 100, 10)
+    agenda.begin(1)
+    agenda.answer(1)
+    agenda.add(2, 200, 30)
+    agenda.grant(0, [(1, 60, 1.0)])
+    assert agenda.pick(0, 4) == 2
+    assert agenda.pick(20, 4) == 1
+    assert agenda.pick(0, 1) == 1  # the last row is kept for one whose turn it is
+
+
+def test_nobody_runs_into_what_others_still_need() -> None:
+    """A request may use all spare time, up to where those behind it need theirs."""
+    agenda = Agenda(4)
+    agenda.add(1, 100, 10)
+    assert agenda.until(1, 0) == 100
+    agenda.add(2, 120, 50)
+    assert agenda.until(1, 0) == 70
+    assert agenda.until(2, 0) == 110
+
+
+def test_priority_is_served_first_and_then_what_gains_most_for_its_time() -> None:
+    """Of stages that do not all fit, the higher priority's are granted, then those that gain most a nanosecond."""
+    agenda = Agenda(4)
+    for key, priority in ((1, 0), (2, 0), (3, 1)):
+        agenda.add(key, 100, 0, priority)
+    agenda.grant(0, [(1, 40, 0.1), (2, 40, 0.4), (3, 40, 0.01)])
+    assert [agenda.granted_ns(key) for key in (1, 2, 3)] == [0, 40, 40]
+
+
+def refused(call: Callable[[Agenda], object]) -> Callable[[], object]:
+    agenda = Agenda(1)
+    agenda.add(1, 100, 10)
+    return lambda: call(agenda)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: Agenda(0), ValueError),
+        (refused(lambda agenda: agenda.add(2, 100, 10)), OverflowError),
+        (refused(lambda agenda: agenda.remove(2)), KeyError),
+        (refused(lambda agenda: agenda.until(2, 0)), KeyError),
+        (refused(lambda agenda: agenda.grant(0, [(2, 10, 1.0)])), KeyError),
+    ],
+)
+def test_what_cannot_be_is_refused(call: Callable[[], object], error: type[Exception]) -> None:
+    """No agenda without room, none above its room, and no request that it does not have."""
+    with pytest.raises(error):
+        call()
