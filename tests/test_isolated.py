@@ -588,7 +588,13 @@ def test_a_worker_that_cannot_start_again_is_said_at_once(make: Make, bundle: Bu
 
 
 @pytest.mark.parametrize(
-    ("code", "why"), [("raise SystemExit(3)", "ended with exit code 3 before it was ready"), ("1/0", "exit code 1")]
+    ("code", "why"),
+    [
+        ("raise SystemExit(3)", "ended with exit code 3 before it was ready"),
+        ("1/0", "ended with exit code 1 before it was ready"),
+        ("import os, sys; os.write(int(sys.argv[2]), b'\\x85')", "ended with exit code 0 before it was ready"),
+        ("import os; os.kill(os.getpid(), 35)", "was killed by signal 35 before it was ready"),
+    ],
 )
 def test_a_worker_that_never_gets_ready_is_an_error(make: Make, code: str, why: str) -> None:
     """Loading fails with what there is to say, and leaves nothing open."""

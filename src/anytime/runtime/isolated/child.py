@@ -62,9 +62,10 @@ class Child:
             said += part
             if not part:
                 break
-        if not said:
+        try:
+            words = msgspec.msgpack.decode(said, type=Ready | Failed)
+        except msgspec.DecodeError:  # nothing, or not all
             return EngineError(f"the isolated process {self.end()} before it was ready: see what it printed")
-        words = msgspec.msgpack.decode(said, type=Ready | Failed)
         return words.error() if isinstance(words, Failed) else words
 
     def go(self) -> None:
@@ -83,7 +84,10 @@ class Child:
             os.close(self.pidfd)
             os.close(self._words)
             self.pidfd = self._words = -1
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"was killed by {known.get(-code, f'signal {-code}')}"
 
 
 def _modules() -> str:

@@ -67,14 +67,13 @@ class Isolated(Reasoner):
         self._supervisor = self._exchange.supervisor
         try:
             bundle = Bundle.load(start.bundle) if start.bundle is not None else Bundle.reference()
-            codec = Codec(bundle)
+            codec, forecast = Codec(bundle), forecast_of(bundle)
             ready, profile = self._supervisor.wait()
         except BaseException:
             self._exchange.close()
             raise
         engine = cast(Engine, _Elsewhere(ready.spec))
-        prefixes, forecast = Prefixes(engine), forecast_of(bundle)
-        self._set_up(bundle, Machine(engine, codec, Pace(profile), MONOTONIC, prefixes, forecast), log)
+        self._set_up(bundle, Machine(engine, codec, Pace(profile), MONOTONIC, Prefixes(engine), forecast), log)
 
     @classmethod
     def load(
