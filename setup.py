@@ -12,6 +12,7 @@ KERNELS = {
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],
     "ort": ["ort.pyx"],
+    "slots": ["slots.pyx"],
 }
 
 setup(

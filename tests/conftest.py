@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -136,6 +137,15 @@ def latency() -> Latency:
 def profile(latency: Latency) -> LatencyProfile:
     """The profile of ``latency``."""
     return make_profile(latency)
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """A C compiler, where there is one."""
+    found = shutil.which("cc")
+    if found is None:
+        pytest.skip("there is no C compiler")
+    return found
 
 
 MakeReasoner = Callable[..., tuple[Reasoner, ScriptedEngine, MockClock]]

@@ -18,6 +18,11 @@ with anytime.Reasoner.load() as reasoner:
 assert answer.valid, answer
 assert answer.text in ACTIONS, answer
 
+with anytime.Reasoner.load(isolated=True) as isolated:
+    elsewhere = isolated.answer(QUESTION, budget=5.0, answer=anytime.Choices(*ACTIONS), fallback="SLOWER")
+assert elsewhere.text == answer.text, elsewhere
+assert (Path(anytime.__file__).parent / "ext" / "anytime_slots.h").is_file()
+
 command = [
     str(Path(sys.executable).parent / "anytime"),
     "run",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from anytime.runtime.cascade import Cascade
     from anytime.runtime.decisions import DecisionLog
     from anytime.runtime.engine import Health
+    from anytime.runtime.isolated.client import Isolated
+    from anytime.runtime.isolation import Isolation
     from anytime.runtime.pending import Pending
     from anytime.runtime.reasoner import Reasoner
     from anytime.runtime.sampling import Sampling
@@ -44,6 +46,8 @@ __all__ = [
     "EngineError",
     "ExportError",
     "Health",
+    "Isolated",
+    "Isolation",
     "JsonSchema",
     "Pending",
     "ProfileError",
@@ -65,6 +69,8 @@ _HOMES = {
     "Choices": "answers.formats",
     "DecisionLog": "decisions",
     "Health": "engine",
+    "Isolated": "isolated.client",
+    "Isolation": "isolation",
     "JsonSchema": "answers.formats",
     "Pending": "pending",
     "Reasoner": "reasoner",

@@ -9,7 +9,6 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from anytime.runtime.pending import Pending
-from anytime.scheduler.clock import NS_PER_MS
 
 _LINES = 8
 
@@ -20,15 +19,12 @@ def live_view(pending: Pending, console: Console) -> Live:
 
 
 def _render(pending: Pending) -> Group:
-    now = pending.worker.machine.clock.now()
-    budget_ns = max(1, pending.deadline_ns - pending.received_ns)
-    left_ns = max(0, pending.deadline_ns - now)
-    thought = pending.worker.machine.codec.decode(list(pending.job.thought))
-    best = pending.job.bank.best()
-    answer = f"{best.text}   confidence {best.confidence:.2f}" if best else "none yet"
+    best = pending.best()
+    left_s = max(0.0, best.slack_s)
+    answer = f"{best.text}   confidence {best.confidence:.2f}" if best.valid else "none yet"
     return Group(
-        Text(f"{left_ns / NS_PER_MS:6.0f} ms left"),
-        ProgressBar(total=budget_ns, completed=budget_ns - left_ns),
-        Panel("\n".join(thought.splitlines()[-_LINES:]), title="thought", title_align="left"),
+        Text(f"{left_s * 1e3:6.0f} ms left"),
+        ProgressBar(total=max(1e-9, best.budget_s), completed=best.budget_s - left_s),
+        Panel("\n".join(pending.thought().splitlines()[-_LINES:]), title="thought", title_align="left"),
         Text(f"best answer so far: {answer}", style="bold"),
     )

@@ -43,6 +43,7 @@ def run(
     profile: Annotated[Path | None, typer.Option(help="Use this latency profile.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Accept a profile of another key.")] = False,
     speculate: Annotated[bool, typer.Option("--speculate", help="Let the thought guess ahead where it pays.")] = False,
+    isolated: Annotated[bool, typer.Option("--isolated", help="Think in a process of its own.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Answer a question by its deadline.
@@ -54,15 +55,25 @@ def run(
     answer = _format(choices, regex, schema, max_tokens)
     asked = _asked(questions, strict) if questions else [Question(id="1", question=question)]
     sampling = None if temperature is None else Sampling(temperature, top_p, seed)
-    loaded = open_bundle(bundle, threads)
-    with measuring() as progress:
-        measured = find_profile(loaded, profile, estimate, progress)
-    with Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate) as reasoner:
+    with _opened(bundle, threads, profile, estimate, speculate, isolated) as reasoner:
         session = _Session(reasoner, budget_s, answer, fallback, min_confidence, sampling, policy)
         if questions is None:
             session.one(asked[0], as_json)
         else:
             session.many(asked, as_json)
+
+
+def _opened(
+    bundle: str | None, threads: int | None, profile: Path | None, estimate: bool, speculate: bool, isolated: bool
+) -> Reasoner:
+    if isolated:
+        return Reasoner.load(
+            bundle, threads=threads, profile=profile, estimate=estimate, speculate=speculate, isolated=True
+        )
+    loaded = open_bundle(bundle, threads)
+    with measuring() as progress:
+        measured = find_profile(loaded, profile, estimate, progress)
+    return Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
 
 
 def _split(words: list[str], questions: Path | None) -> tuple[str | None, str]:

@@ -67,6 +67,10 @@ class Pending(msgspec.Struct):
         """The best answer so far, as it would be returned now. Costs the engine nothing."""
         return self._answer(self.job.bank.best(), self.job.stopped, overrun=False)
 
+    def thought(self) -> str:
+        """The (first) line of thought, as far as it has come."""
+        return self.worker.machine.codec.decode(list(self.job.thought))
+
     def cancel(self) -> Answer:
         """Stop thinking; the best answer so far. A step that runs is told to end, and nobody waits for it."""
         self.worker.cancel(self.job)
@@ -119,7 +123,7 @@ class Pending(msgspec.Struct):
         job = self.job
         reason = job.reason
         if best is None:
-            text, why = self._fall_back()
+            text, why = fall_back(self.fallback)
             waited = "the request was still waiting for the engine" if stopped == "deadline" and not job.started else ""
             reason = "; ".join(part for part in (reason, job.bank.refusal(), waited, why) if part)
         else:
@@ -157,11 +161,12 @@ class Pending(msgspec.Struct):
             bundle_id=self.bundle_id,
         )
 
-    def _fall_back(self) -> tuple[str, str]:
-        """The caller's own answer, and what went wrong with it if anything."""
-        if isinstance(self.fallback, str):
-            return self.fallback, ""
-        try:
-            return self.fallback(), ""
-        except Exception as error:  # the caller's own code must not cost the caller its answer
-            return "", f"fallback() raised {error!r}"
+
+def fall_back(fallback: Fallback) -> tuple[str, str]:
+    """The caller's own answer, and what went wrong with it if anything."""
+    if isinstance(fallback, str):
+        return fallback, ""
+    try:
+        return fallback(), ""
+    except Exception as error:  # the caller's own code must not cost the caller its answer
+        return "", f"fallback() raised {error!r}"

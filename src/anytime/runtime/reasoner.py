@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict, get_args
@@ -24,6 +25,7 @@ from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.answers.formats import AnswerFormat, Text
 from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Engine, Health
+from anytime.runtime.isolation import Isolation
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.loading import find_profile, forecast_of, open_bundle, shipped_prefix
 from anytime.runtime.pending import Fallback, Pending
@@ -99,11 +101,15 @@ class Reasoner:
     ) -> None:
         if overload not in get_args(Overload):
             raise UsageError(f"overload is {overload!r}: it must be one of {', '.join(get_args(Overload))}")
-        self.bundle, self.profile, self._log = bundle, profile, log
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
-        self._machine = Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate)
-        self._worker = Worker(self._machine, overload)
+        machine = Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate)
+        self._set_up(bundle, machine, log)
+        self._worker = Worker(machine, overload)
+
+    def _set_up(self, bundle: Bundle, machine: Machine, log: DecisionLog | None) -> None:
+        """What asking takes, whichever process the engine is in."""
+        self.bundle, self.profile, self._machine, self._log = bundle, machine.profile, machine, log
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
         self._waiters: ThreadPoolExecutor | None = None
@@ -123,6 +129,7 @@ class Reasoner:
         speculate: bool = False,
         overload: Overload = "degrade",
         log: DecisionLog | None = None,
+        isolated: bool | Isolation = False,
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
@@ -131,11 +138,26 @@ class Reasoner:
         guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
         and stops guessing where they are not. ``overload`` says what happens when requests do not all fit: those under
         way give up thought, down to their first answers (``degrade``); or they give up none, and the new one is
-        rejected (``reject``); or the oldest give way (``drop-oldest``). ``log`` takes note of every answer.
+        rejected (``reject``); or the oldest give way (``drop-oldest``). ``log`` takes note of every answer. With
+        ``isolated`` all that thinks runs in a process of its own, which an ``Isolation`` says more about (see
+        ``docs/isolation.md``); the outcome is an ``Isolated``.
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
         """
+        if isolated:  # by name, for it is made of Reasoners
+            client = import_module("anytime.runtime.isolated.client")
+            made: Reasoner = client.Isolated.load(
+                bundle,
+                threads=threads,
+                profile=profile,
+                estimate=estimate,
+                speculate=speculate,
+                overload=overload,
+                log=log,
+                isolated=isolated,
+            )
+            return made
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
         return cls(
@@ -243,8 +265,12 @@ class Reasoner:
             topic=topic,
         )
         self._worker.submit(job)
-        noted = None if self._log is None else functools.partial(self._log.note, job, prompt)
+        noted = self._noted(prompt, {"policy": policy, "priority": priority, "topic": topic})
         return Pending(job, self._worker, self.bundle.id, received_ns, deadline_ns, fallback, noted)
+
+    def _noted(self, prompt: str, request: Request) -> Callable[[Answer], None] | None:
+        """What takes note of the answer to this request."""
+        return None if self._log is None else functools.partial(self._log.note, prompt, request.copy())
 
     def _encoded(self, prompt: str, answer: Compiled) -> list[int]:
         """The prompt's tokens, with room for an answer behind them."""
@@ -306,7 +332,7 @@ class Reasoner:
             self._waiters = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="anytime-wait")
         loop = asyncio.get_running_loop()
         try:
-            while not pending.job.done.is_set() and await loop.run_in_executor(self._waiters, pending.wait_for_news):
+            while await loop.run_in_executor(self._waiters, pending.wait_for_news):
                 yield pending.best()
             yield pending.leave()
         finally:

@@ -1,0 +1,435 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Requests and answers in memory that two processes share, and waiting for them without the GIL.
+
+The layout and the reader are in ``anytime_slots.h``. Every word has one writer: a slot's request belongs to the caller,
+its answers to the worker. The caller believes nothing that it reads there: what it wrote itself it keeps, what the worker
+wrote it verifies; so a worker that writes where it should not costs answers, no more. Times are nanoseconds of
+CLOCK_MONOTONIC.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strerror
+
+cdef extern from "anytime_slots.h" nogil:
+    const uint64_t ANYTIME_SLOTS_MAGIC
+    const uint32_t ANYTIME_SLOTS_VERSION
+    const size_t ANYTIME_SLOTS_HEADER_BYTES
+    const size_t ANYTIME_CHECKED_BYTES
+    const uint32_t ANYTIME_FINAL
+    const uint32_t ANYTIME_VALID
+    const uint32_t ANYTIME_FAILED
+    ctypedef struct anytime_slots_header:
+        uint64_t magic
+        uint32_t version, slots, request_bytes, answer_bytes
+    ctypedef struct anytime_slot:
+        uint64_t asked, cancelled, lost
+        int64_t deadline_ns
+        uint32_t request_bytes
+        uint64_t progress, sequence
+    ctypedef struct anytime_answer:
+        uint64_t generation, sequence
+        int64_t deadline_ns, published_ns
+        double confidence
+        uint32_t flags, text_bytes, detail_bytes, checksum
+    ctypedef struct anytime_slots:
+        anytime_slots_header header
+    uint64_t anytime_load(const uint64_t *)
+    void anytime_store(uint64_t *, uint64_t)
+    uint32_t anytime_crc32(uint32_t, const void *, size_t)
+    size_t anytime_slots_bytes(const anytime_slots *)
+    int anytime_slots_attach(anytime_slots *, const void *, size_t)
+    anytime_slot *anytime_slot_at(const anytime_slots *, uint32_t)
+    char *anytime_request_at(const anytime_slots *, uint32_t)
+    anytime_answer *anytime_buffer_at(const anytime_slots *, uint32_t, unsigned)
+    int anytime_read_answer(const anytime_slots *, uint32_t, uint64_t, anytime_answer *, void *, size_t)
+
+cdef extern from "<time.h>" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec *)
+    const int CLOCK_MONOTONIC
+
+cdef extern from "<poll.h>" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+    int ppoll(pollfd *, unsigned long, const timespec *, const void *)
+    const short POLLIN
+
+cdef extern from "<sys/epoll.h>" nogil:
+    cdef struct epoll_event:
+        uint32_t events
+    int epoll_create1(int)
+    int epoll_ctl(int, int, int, epoll_event *)
+    int epoll_wait(int, epoll_event *, int, int)
+    const int EPOLL_CLOEXEC
+    const int EPOLL_CTL_ADD
+    const uint32_t EPOLLIN
+    const uint32_t EPOLLET
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int)
+    long read(int, void *, size_t)
+    long write(int, const void *, size_t)
+    int ftruncate(int, long)
+
+cdef extern from "<sys/stat.h>" nogil:
+    cdef struct stat_t "stat":
+        long st_size
+    int fstat(int, stat_t *)
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *, size_t, int, int, int, long)
+    int munmap(void *, size_t)
+    int mlockall(int)
+    void *const MAP_FAILED
+    const int PROT_READ
+    const int PROT_WRITE
+    const int MAP_SHARED
+    const int MCL_CURRENT
+    const int MCL_FUTURE
+    const int MCL_ONFAULT
+
+cdef extern from "<sys/prctl.h>" nogil:
+    int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)
+    const int PR_SET_PDEATHSIG
+
+cdef extern from "<signal.h>" nogil:
+    const int SIGKILL
+
+FINAL = ANYTIME_FINAL
+VALID = ANYTIME_VALID
+FAILED = ANYTIME_FAILED
+TAKEN = 1  # stages of a request: the worker has read it,
+ADMITTED = 2  # its Reasoner has it,
+FINISHED = 3  # and is through with it; the worker does not touch the slot any more
+
+cdef int64_t _S = 1000000000
+
+
+cdef int64_t _now() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * _S + now.tv_nsec
+
+
+cdef int _readable(int fd, int64_t left_ns) noexcept nogil:
+    """1 when readable, 0 when not in so much time (below 0: there is no end to it), else minus the error's number."""
+    cdef pollfd one
+    cdef timespec left
+    one.fd, one.events = fd, POLLIN
+    left.tv_sec, left.tv_nsec = left_ns // _S, left_ns % _S
+    cdef int outcome = ppoll(&one, 1, NULL if left_ns < 0 else &left, NULL)
+    return outcome if outcome >= 0 else -errno
+
+
+cdef void _ring(int fd) noexcept nogil:
+    cdef uint64_t one = 1
+    cdef long written = write(fd, &one, 8)  # that it is rung already is no error
+
+
+cdef void _silence(int fd) noexcept nogil:
+    cdef uint64_t rung
+    cdef long drained = read(fd, &rung, 8)  # nor that it is silent
+
+
+cdef int _listen(int bell) noexcept nogil:
+    """A file that is readable once for every ring of the bell, whoever else listens to it; or minus the error's number."""
+    cdef epoll_event wanted
+    cdef int listener = epoll_create1(EPOLL_CLOEXEC), error
+    if listener < 0:
+        return -errno
+    wanted.events = EPOLLIN | EPOLLET
+    if epoll_ctl(listener, EPOLL_CTL_ADD, bell, &wanted) != 0:
+        error = errno
+        close(listener)
+        return -error
+    return listener
+
+
+cdef object _failed(str what, int error):
+    return OSError(error, f"{what}: {strerror(error).decode()}")
+
+
+def lay_out(int memory, uint32_t slots, uint32_t request_bytes, uint32_t answer_bytes):
+    """Give a new memory file its size and header; the areas' bytes are multiples of 64."""
+    cdef anytime_slots new
+    memset(&new, 0, sizeof(new))
+    new.header.magic, new.header.version = ANYTIME_SLOTS_MAGIC, ANYTIME_SLOTS_VERSION
+    new.header.slots, new.header.request_bytes, new.header.answer_bytes = slots, request_bytes, answer_bytes
+    if ftruncate(memory, anytime_slots_bytes(&new)) != 0:
+        raise _failed("the shared memory cannot be made", errno)
+    if write(memory, &new.header, sizeof(new.header)) != sizeof(new.header):
+        raise _failed("the shared memory cannot be written to", errno)
+
+
+cdef class Slots:
+    """Slots in a memory file, with an eventfd that the caller rings and one for every slot that the worker rings.
+
+    Takes the file descriptors over; ``close`` closes them once nobody waits, the memory stays as long as this object.
+    """
+
+    cdef anytime_slots _slots
+    cdef anytime_slot *_own  # of each slot, what this object has written as the caller
+    cdef char *_scratch
+    cdef void *_memory
+    cdef size_t _bytes
+    cdef int *_bells
+    cdef int _waiting
+    cdef bint _closed
+    cdef readonly int fd
+    cdef readonly uint32_t count, request_bytes, answer_bytes
+
+    def __cinit__(self, int memory, bells):
+        cdef stat_t file
+        cdef uint32_t i
+        self.fd = -1
+        if fstat(memory, &file) != 0:
+            raise _failed("the shared memory cannot be read", errno)
+        found = mmap(NULL, file.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0)
+        if found == MAP_FAILED:
+            raise _failed("the shared memory cannot be mapped", errno)
+        self._memory, self._bytes = found, file.st_size
+        if not anytime_slots_attach(&self._slots, found, self._bytes):
+            raise ValueError("the shared memory does not hold slots of this version")
+        self.count, self.request_bytes = self._slots.header.slots, self._slots.header.request_bytes
+        self.answer_bytes = self._slots.header.answer_bytes
+        if len(bells) != 1 + self.count:
+            raise ValueError(f"{self.count} slots need {1 + self.count} eventfds, not {len(bells)}")
+        self._scratch = <char *>PyMem_Malloc(self.answer_bytes)
+        self._bells = <int *>PyMem_Malloc((1 + self.count) * sizeof(int))
+        self._own = <anytime_slot *>PyMem_Calloc(self.count, sizeof(anytime_slot))
+        if self._scratch == NULL or self._bells == NULL or self._own == NULL:
+            raise MemoryError
+        for i in range(1 + self.count):
+            self._bells[i] = bells[i]
+        self.fd = memory
+
+    def __dealloc__(self):
+        self._close()
+        PyMem_Free(self._bells)
+        PyMem_Free(self._own)
+        PyMem_Free(self._scratch)
+        if self._memory != NULL:
+            munmap(self._memory, self._bytes)
+
+    cdef void _close(self) noexcept:
+        cdef uint32_t i
+        if self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+            for i in range(1 + self.count):
+                close(self._bells[i])
+                self._bells[i] = -1
+
+    def close(self):
+        """Close the file descriptors; whoever waits must be woken by ``lose``, and the last one of them closes."""
+        self._closed = True
+        if self._waiting == 0:
+            self._close()
+
+    @property
+    def bells(self):
+        """The eventfds: the worker's, then one for every slot."""
+        return [self._bells[i] for i in range(1 + self.count)]
+
+    cdef anytime_slot *_at(self, uint32_t slot) except NULL:
+        if slot >= self.count:
+            raise IndexError(f"there are {self.count} slots, no {slot}")
+        return anytime_slot_at(&self._slots, slot)
+
+    # The caller's side
+
+    def ask(self, uint32_t slot, uint64_t serial, int64_t deadline_ns, bytes request):
+        """Write a request into a slot that nobody uses, and ring; False where it does not fit."""
+        cdef anytime_slot *place = self._at(slot)
+        if <size_t>PyBytes_GET_SIZE(request) > self.request_bytes:
+            return False
+        anytime_store(&place.asked, 0)
+        memcpy(anytime_request_at(&self._slots, slot), PyBytes_AS_STRING(request), PyBytes_GET_SIZE(request))
+        place.deadline_ns, place.request_bytes = deadline_ns, <uint32_t>PyBytes_GET_SIZE(request)
+        self._own[slot].deadline_ns, self._own[slot].request_bytes = deadline_ns, place.request_bytes
+        anytime_store(&self._own[slot].asked, serial)
+        anytime_store(&place.asked, serial)
+        _ring(self._bells[0])
+        return True
+
+    def cancel(self, uint32_t slot, uint64_t serial):
+        """Call a request off."""
+        anytime_store(&self._at(slot).cancelled, serial)
+        self._own[slot].cancelled = serial
+        _ring(self._bells[0])
+
+    def lose(self, uint32_t slot, uint64_t serial):
+        """Nothing more will come for a request, because its worker is gone; wakes who waits for it."""
+        anytime_store(&self._at(slot).lost, serial)
+        anytime_store(&self._own[slot].lost, serial)
+        _ring(self._bells[1 + slot])
+
+    def mend(self):
+        """Write once more what the caller has written, but for requests' texts, for a worker to come."""
+        cdef anytime_slot *place
+        cdef uint32_t slot
+        memcpy(self._memory, &self._slots.header, sizeof(anytime_slots_header))
+        for slot in range(self.count):
+            place = self._at(slot)
+            place.cancelled, place.lost = self._own[slot].cancelled, self._own[slot].lost
+            place.deadline_ns, place.request_bytes = self._own[slot].deadline_ns, self._own[slot].request_bytes
+            anytime_store(&place.asked, self._own[slot].asked)
+
+    def read(self, uint32_t slot, uint64_t serial):
+        """The best answer so far: (sequence, flags, published_ns, confidence, text, detail), or None."""
+        cdef anytime_answer answer
+        self._at(slot)
+        if not anytime_read_answer(&self._slots, slot, serial, &answer, self._scratch, self.answer_bytes):
+            return None
+        text = self._scratch[:answer.text_bytes]
+        detail = self._scratch[answer.text_bytes:answer.text_bytes + answer.detail_bytes]
+        return answer.sequence, answer.flags, answer.published_ns, answer.confidence, text, detail
+
+    def wait(self, uint32_t slot, uint64_t serial, uint64_t seen, bint final, int64_t until_ns):
+        """Wait, without the GIL, for the final answer, or with ``final`` False for one whose sequence is not ``seen``.
+
+        Also ends when the request is lost. False when the instant came first.
+        """
+        cdef anytime_slot *place = self._at(slot)
+        cdef int listener, outcome
+        if self._closed:
+            return True
+        self._waiting += 1
+        try:
+            listener = _listen(self._bells[1 + slot])
+            if listener < 0:
+                raise _failed("listening for an answer", -listener)
+            try:
+                while True:
+                    with nogil:
+                        outcome = self._wait(listener, place, slot, serial, seen, final, until_ns)
+                    if outcome >= 0:
+                        return outcome == 1
+                    if outcome != -EINTR:
+                        raise _failed("waiting for an answer", -outcome)
+                    PyErr_CheckSignals()
+            finally:
+                close(listener)
+        finally:
+            self._waiting -= 1
+            if self._closed and self._waiting == 0:
+                self._close()
+
+    cdef int _wait(self, int listener, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final,
+                   int64_t until_ns) noexcept nogil:
+        cdef epoll_event rung
+        cdef int64_t left_ns
+        cdef int outcome
+        while not self._news(place, slot, serial, seen, final):
+            left_ns = until_ns - _now()
+            outcome = _readable(listener, left_ns) if left_ns > 0 else 0
+            if outcome <= 0:
+                return outcome
+            epoll_wait(listener, &rung, 1, 0)
+        return 1
+
+    cdef bint _news(self, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final) noexcept nogil:
+        cdef uint64_t sequence = anytime_load(&place.sequence)
+        cdef anytime_answer *newest = anytime_buffer_at(&self._slots, slot, sequence & 1)
+        if anytime_load(&self._own[slot].lost) == serial:
+            return True
+        if newest.generation != serial or newest.sequence != sequence:
+            return False
+        return newest.flags & ANYTIME_FINAL if final else sequence != seen
+
+    # The worker's side
+
+    def wait_for_requests(self):
+        """Wait, without the GIL, until the caller has asked or called off."""
+        cdef int fd = self._bells[0], outcome
+        while True:
+            with nogil:
+                outcome = _readable(fd, -1)
+            if outcome > 0:
+                _silence(fd)
+                return
+            if outcome != -EINTR:
+                raise _failed("waiting for requests", -outcome)
+            PyErr_CheckSignals()
+
+    def request(self, uint32_t slot):
+        """(serial, deadline_ns, request) of a request that no worker has taken yet, or None."""
+        cdef anytime_slot *place = self._at(slot)
+        cdef uint64_t serial = anytime_load(&place.asked)
+        if serial == 0 or anytime_load(&place.progress) >> 2 == serial or anytime_load(&place.lost) == serial:
+            return None
+        size = min(place.request_bytes, self.request_bytes)
+        return serial, place.deadline_ns, anytime_request_at(&self._slots, slot)[:size]
+
+    def mark(self, uint32_t slot, uint64_t serial, int stage):
+        """How far a request has come."""
+        anytime_store(&self._at(slot).progress, serial << 2 | stage)
+
+    def publish(self, uint32_t slot, uint64_t serial, double confidence, uint32_t flags, bytes text, bytes detail):
+        """Make this the slot's answer, and ring; False where it does not fit."""
+        cdef anytime_slot *place = self._at(slot)
+        cdef uint64_t sequence = place.sequence + 1
+        cdef anytime_answer *buffer = anytime_buffer_at(&self._slots, slot, sequence & 1)
+        cdef size_t text_bytes = PyBytes_GET_SIZE(text), detail_bytes = PyBytes_GET_SIZE(detail)
+        cdef char *data = <char *>(buffer + 1)
+        cdef uint32_t crc
+        if text_bytes + detail_bytes > self.answer_bytes:
+            return False
+        memcpy(data, PyBytes_AS_STRING(text), text_bytes)
+        memcpy(data + text_bytes, PyBytes_AS_STRING(detail), detail_bytes)
+        buffer.generation, buffer.sequence = serial, sequence
+        buffer.confidence, buffer.flags = confidence, flags
+        buffer.text_bytes, buffer.detail_bytes = <uint32_t>text_bytes, <uint32_t>detail_bytes
+        buffer.deadline_ns, buffer.published_ns = place.deadline_ns, _now()
+        crc = anytime_crc32(0, buffer, ANYTIME_CHECKED_BYTES)
+        buffer.checksum = anytime_crc32(crc, data, text_bytes + detail_bytes)
+        anytime_store(&place.sequence, sequence)
+        _ring(self._bells[1 + slot])
+        return True
+
+    def is_cancelled(self, uint32_t slot, uint64_t serial):
+        return anytime_load(&self._at(slot).cancelled) == serial
+
+    # What the caller looks after
+
+    def asked(self, uint32_t slot):
+        """Serial of the last request that was put into the slot; 0 before."""
+        self._at(slot)
+        return anytime_load(&self._own[slot].asked)
+
+    def deadline_ns(self, uint32_t slot):
+        """The deadline of that request."""
+        self._at(slot)
+        return self._own[slot].deadline_ns
+
+    def is_lost(self, uint32_t slot, uint64_t serial):
+        self._at(slot)
+        return anytime_load(&self._own[slot].lost) == serial
+
+    def stage(self, uint32_t slot, uint64_t serial):
+        """0 until a worker has taken the request, then TAKEN, ADMITTED, FINISHED."""
+        cdef uint64_t progress = anytime_load(&self._at(slot).progress)
+        return progress & 3 if progress >> 2 == serial else 0
+
+
+def die_with_parent():
+    """Have the kernel kill this process when the thread that started it ends."""
+    if prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0:
+        raise _failed("PR_SET_PDEATHSIG", errno)
+
+
+def lock_memory():
+    """Keep all of this process in memory (mlockall); what it takes later is kept from its first use on.
+
+    Raises:
+        OSError: that is not allowed, or there is not enough memory.
+    """
+    if mlockall(MCL_CURRENT) != 0 or mlockall(MCL_FUTURE | MCL_ONFAULT) != 0:
+        raise _failed("mlockall", errno)
