@@ -16,7 +16,7 @@ from anytime.runtime.answer import Answer
 from anytime.scheduler.clock import utc_stamp
 
 if TYPE_CHECKING:
-    from anytime.runtime.reasoner import Request
+    from anytime.runtime.request import Request
 
 Redaction: TypeAlias = "Literal['keep', 'drop'] | Callable[[str], str]"
 _CLOSING_S = 5.0

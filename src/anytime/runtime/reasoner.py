@@ -13,16 +13,14 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypedDict, get_args
-
-import msgspec
+from typing import TYPE_CHECKING, get_args
 
 from anytime.bundle import Bundle
 from anytime.errors import EngineError, PromptError, UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
-from anytime.runtime.answers.formats import AnswerFormat, Text
+from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Engine, Health
 from anytime.runtime.isolation import Isolation
@@ -33,6 +31,7 @@ from anytime.runtime.policies.named import policy_named
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
+from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import MOST_REQUESTS, Overload, Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
@@ -50,35 +49,8 @@ if TYPE_CHECKING:
     from anytime.runtime.decisions import DecisionLog
     from anytime.runtime.periodic import Periodic
 
-DEFAULT_FORMAT = Text()
 _MOST_FORMATS = 256
 _HIGHEST_PRIORITY = 1_000_000
-
-
-class Request(TypedDict, total=False):
-    """The keyword arguments of a request; see ``Reasoner.answer``."""
-
-    budget: float
-    deadline: float
-    answer: AnswerFormat
-    fallback: Fallback
-    accept: Callable[[str], bool] | None
-    min_confidence: float
-    sampling: Sampling | None
-    policy: Policy | str
-    priority: int
-    topic: str | None
-    request_id: str | None
-
-
-class Costs(msgspec.Struct, frozen=True):
-    """Seconds from asking: to the first answer of the model (the floor), and to one behind a whole thought.
-
-    The latter by the bundle's own effort, as far as can be expected; None where the bundle is not calibrated.
-    """
-
-    floor_s: float
-    thought_s: float | None
 
 
 class Reasoner:
@@ -360,7 +332,7 @@ class Reasoner:
         from anytime.runtime.periodic import Periodic
 
         released = releases(self.clock.now(), period, due, phase)
-        return Periodic(self, released, ask, told, request)
+        return Periodic(self.clock, released, ask, told, functools.partial(self.answer, **request))
 
     def drift(self) -> str | None:
         """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""

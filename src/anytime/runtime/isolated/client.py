@@ -27,7 +27,8 @@ from anytime.runtime.loading import forecast_of
 from anytime.runtime.pending import Fallback
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
-from anytime.runtime.reasoner import DEFAULT_FORMAT, Costs, Reasoner, Request
+from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import Overload
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
