@@ -33,7 +33,8 @@ from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.worker import MOST_REQUESTS, Overload, Worker
+from anytime.runtime.streaming import Waiters, follow
+from anytime.runtime.worker import Overload, Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
 from anytime.scheduler.deadline import deadline_of
@@ -42,8 +43,6 @@ from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.releases import releases
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from typing_extensions import Unpack
 
     from anytime.runtime.decisions import DecisionLog
@@ -84,7 +83,7 @@ class Reasoner:
         self.bundle, self.profile, self._machine, self._log = bundle, machine.profile, machine, log
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
-        self._waiters: ThreadPoolExecutor | None = None
+        self._waiters = Waiters()
         self._process = os.getpid()
         self._serials = itertools.count(1)  # next() is atomic, so no two requests share a generation
         defaults = bundle.manifest.sampling
@@ -292,23 +291,11 @@ class Reasoner:
 
         The time counts from this call, not from the first answer taken.
         """
-        return _follow(self.submit(prompt, **request))
+        return follow(self.submit(prompt, **request))
 
-    async def stream_async(self, prompt: str, **request: Unpack[Request]) -> AsyncIterator[Answer]:
+    def stream_async(self, prompt: str, **request: Unpack[Request]) -> AsyncIterator[Answer]:
         """``stream`` for asyncio."""
-        pending = self.submit(prompt, **request)
-        import asyncio  # takes as long to import as everything else here
-        from concurrent.futures import ThreadPoolExecutor
-
-        if self._waiters is None:  # a thread for each request in the queue or the engine: no wait waits for another
-            self._waiters = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="anytime-wait")
-        loop = asyncio.get_running_loop()
-        try:
-            while await loop.run_in_executor(self._waiters, pending.wait_for_news):
-                yield pending.best()
-            yield pending.leave()
-        finally:
-            pending.cancel()
+        return self._waiters.follow(self.submit(prompt, **request))
 
     def every(
         self,
@@ -345,8 +332,7 @@ class Reasoner:
     def close(self) -> None:
         """End the engine's thread; requests under way return the best they have. The log is yours to close."""
         self._worker.stop()
-        if self._waiters is not None:
-            self._waiters.shutdown(wait=False)
+        self._waiters.close()
 
     def __enter__(self) -> Reasoner:
         return self
@@ -355,13 +341,3 @@ class Reasoner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _follow(pending: Pending) -> Iterator[Answer]:
-    """The answers of a request under way; whoever stops listening stops the thinking."""
-    try:
-        while pending.wait_for_news():
-            yield pending.best()
-        yield pending.leave()
-    finally:
-        pending.cancel()

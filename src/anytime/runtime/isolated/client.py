@@ -264,5 +264,4 @@ class Isolated(Reasoner):
         if not closed:
             self._supervisor.stop()
             self._slots.close()
-        if self._waiters is not None:
-            self._waiters.shutdown(wait=False)
+        self._waiters.close()
