@@ -1,7 +1,8 @@
 """A worker of an isolated reasoner whose engine does what the first letter of the prompt says; run by test_isolated.
 
 It answers 'left', and 'right' behind 20 tokens of thought. Behind the first published answer it stands still until it
-is told to end (h), for ever (d), is killed (k) or stopped (s) there; or it is killed before there is any answer (x).
+is told to end (h), for ever (d), is killed (k) or stopped (s) there; or it is killed before there is any answer (x), or
+takes 10 ms for each step of a thought that fills the context (e).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class _Engine(ScriptedEngine):
         assert start.profile is not None
         super().__init__(clock, start.profile.latency(), self._next, vocab_size=64, max_context=256)  # type: ignore[arg-type]
         self._codec, self._slots = codec, Slots(start.memory, start.bells)
-        self._told = threading.Condition()
+        self._told, self._never = threading.Condition(), threading.Event()
+        (self._endless,) = codec.encode_text("e")
         self._think, self._close = codec.encode("a")[-1], codec.close_ids[0]
 
     def _next(self, tokens: Sequence[int]) -> int:
@@ -48,13 +50,15 @@ class _Engine(ScriptedEngine):
             end = thought.index(self._close)
             (word,) = self._codec.encode_text("left" if end < 20 else "right")
             return word if end + 1 == len(thought) else min(self._codec.stop_ids)
-        return self._codec.encode_text("a")[0] if len(thought) < 60 else self._close
+        return self._codec.encode_text("a")[0] if len(thought) < 60 or tokens[0] == self._endless else self._close
 
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
         tokens = [*rows[0].seq.state, *rows[0].tokens]
         deed = self._codec.decode(tokens[:1])
         if deed == "x":
             os.kill(os.getpid(), signal.SIGKILL)
+        if deed == "e":
+            self._never.wait(0.01)
         if deed in "hdks" and rows[0].seq.length:
             self._stand(deed, generation)
         return super().run(rows, generation)

@@ -176,6 +176,7 @@ cdef class Slots:
 
     cdef anytime_slots _slots
     cdef anytime_slot *_own  # of each slot, what this object has written as the caller
+    cdef uint64_t *_moves  # how often its deadline was moved
     cdef char *_scratch
     cdef void *_memory
     cdef size_t _bytes
@@ -204,7 +205,8 @@ cdef class Slots:
         self._scratch = <char *>PyMem_Malloc(self.answer_bytes)
         self._bells = <int *>PyMem_Malloc((1 + self.count) * sizeof(int))
         self._own = <anytime_slot *>PyMem_Calloc(self.count, sizeof(anytime_slot))
-        if self._scratch == NULL or self._bells == NULL or self._own == NULL:
+        self._moves = <uint64_t *>PyMem_Calloc(self.count, sizeof(uint64_t))
+        if self._scratch == NULL or self._bells == NULL or self._own == NULL or self._moves == NULL:
             raise MemoryError
         for i in range(1 + self.count):
             self._bells[i] = bells[i]
@@ -214,6 +216,7 @@ cdef class Slots:
         self._close()
         PyMem_Free(self._bells)
         PyMem_Free(self._own)
+        PyMem_Free(self._moves)
         PyMem_Free(self._scratch)
         if self._memory != NULL:
             munmap(self._memory, self._bytes)
@@ -259,6 +262,21 @@ cdef class Slots:
         _ring(self._bells[0])
         return True
 
+    def move(self, uint32_t slot, uint64_t serial, int64_t deadline_ns):
+        """The request's deadline is another one; who waits is woken, to wait for another instant."""
+        cdef anytime_slot *place = self._at(slot)
+        if self._own[slot].asked != serial:
+            return
+        place.deadline_ns = deadline_ns
+        self._own[slot].deadline_ns = deadline_ns
+        anytime_store(&self._moves[slot], self._moves[slot] + 1)
+        _ring(self._bells[1 + slot])
+
+    def moves(self, uint32_t slot):
+        """How often deadlines in this slot were moved."""
+        self._at(slot)
+        return anytime_load(&self._moves[slot])
+
     def cancel(self, uint32_t slot, uint64_t serial):
         """Call a request off."""
         anytime_store(&self._at(slot).cancelled, serial)
@@ -292,10 +310,10 @@ cdef class Slots:
         detail = self._scratch[answer.text_bytes:answer.text_bytes + answer.detail_bytes]
         return answer.sequence, answer.flags, answer.published_ns, answer.confidence, text, detail
 
-    def wait(self, uint32_t slot, uint64_t serial, uint64_t seen, bint final, int64_t until_ns):
+    def wait(self, uint32_t slot, uint64_t serial, uint64_t seen, bint final, int64_t until_ns, uint64_t moves=0):
         """Wait, without the GIL, for the final answer, or with ``final`` False for one whose sequence is not ``seen``.
 
-        Also ends when the request is lost. False when the instant came first.
+        Also ends when the request is lost. False when the instant came first, or ``moves`` is not their number.
         """
         cdef anytime_slot *place = self._at(slot)
         cdef int listener, outcome
@@ -309,7 +327,7 @@ cdef class Slots:
             try:
                 while True:
                     with nogil:
-                        outcome = self._wait(listener, place, slot, serial, seen, final, until_ns)
+                        outcome = self._wait(listener, place, slot, serial, seen, final, until_ns, moves)
                     if outcome >= 0:
                         return outcome == 1
                     if outcome != -EINTR:
@@ -323,12 +341,12 @@ cdef class Slots:
                 self._close()
 
     cdef int _wait(self, int listener, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final,
-                   int64_t until_ns) noexcept nogil:
+                   int64_t until_ns, uint64_t moves) noexcept nogil:
         cdef epoll_event rung
         cdef int64_t left_ns
         cdef int outcome
         while not self._news(place, slot, serial, seen, final):
-            left_ns = until_ns - _now()
+            left_ns = until_ns - _now() if anytime_load(&self._moves[slot]) == moves else 0
             outcome = _readable(listener, left_ns) if left_ns > 0 else 0
             if outcome <= 0:
                 return outcome

@@ -7,13 +7,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from anytime.errors import BudgetError
 from anytime.runtime.answer import Answer, Stopped, Tokens
 from anytime.runtime.bank import Candidate
 from anytime.runtime.job import Job
 from anytime.runtime.worker import Worker
-from anytime.scheduler.clock import NS_PER_S
-from anytime.scheduler.deadline import deadline_of
+from anytime.scheduler.deadline import moved_deadline
 
 Fallback: TypeAlias = "str | Callable[[], str]"
 
@@ -100,11 +98,7 @@ class Pending(msgspec.Struct):
 
     def _reschedule(self, budget: float | None, deadline: float | None, sooner: bool) -> bool:
         delivery_ns = self.deadline_ns - self.job.ready_ns
-        deadline_ns = deadline_of(self.worker.machine.clock.now(), budget, deadline)
-        by_s = (deadline_ns - self.deadline_ns) / NS_PER_S
-        if by_s > 0 if sooner else by_s < 0:
-            other = "extend" if sooner else "tighten"
-            raise BudgetError(f"that is {abs(by_s):.3f} s {'later' if sooner else 'sooner'} than agreed: use {other}()")
+        deadline_ns = moved_deadline(self.deadline_ns, self.worker.machine.clock.now(), budget, deadline, sooner)
         moved = self.worker.move(self.job, deadline_ns - delivery_ns)
         if moved:
             self.deadline_ns = deadline_ns

@@ -31,7 +31,7 @@ from anytime.runtime.policies.named import policy_named
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
-from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request
+from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.streaming import Waiters, follow
 from anytime.runtime.worker import Overload, Worker
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from anytime.runtime.periodic import Periodic
 
 _MOST_FORMATS = 256
-_HIGHEST_PRIORITY = 1_000_000
 
 
 class Reasoner:
@@ -216,10 +215,7 @@ class Reasoner:
         if os.getpid() != self._process:
             raise EngineError("this Reasoner was loaded before a fork: load one in the child process")
         deadline_ns = deadline_of(received_ns, budget, deadline)
-        if not 0.0 <= min_confidence <= 1.0:
-            raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
-        if not isinstance(priority, int) or abs(priority) > _HIGHEST_PRIORITY:
-            raise UsageError(f"priority is {priority!r}: it must be an integer, at most {_HIGHEST_PRIORITY} either way")
+        check_numbers(min_confidence, priority)
         compiled = self._compiled(answer)
         serial = next(self._serials)
         chosen = self._policy(policy) if isinstance(policy, str) else policy

@@ -30,3 +30,17 @@ def deadline_of(received_ns: int, budget: float | None, deadline: float | None) 
     if instant_ns - received_ns > _LONGEST_BUDGET_S * NS_PER_S:
         raise BudgetError(f"{name} is {value!r}, more than a day ahead: it must be in seconds")
     return instant_ns
+
+
+def moved_deadline(agreed_ns: int, now: int, budget: float | None, deadline: float | None, sooner: bool) -> int:
+    """Another deadline for a request under way, ns; arguments as those of ``deadline_of``.
+
+    Raises:
+        BudgetError: it is on the other side of what was agreed, or no instant.
+    """
+    deadline_ns = deadline_of(now, budget, deadline)
+    by_s = (deadline_ns - agreed_ns) / NS_PER_S
+    if by_s > 0 if sooner else by_s < 0:
+        other = "extend" if sooner else "tighten"
+        raise BudgetError(f"that is {abs(by_s):.3f} s {'later' if sooner else 'sooner'} than agreed: use {other}()")
+    return deadline_ns

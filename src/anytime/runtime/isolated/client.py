@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from anytime.bundle import Bundle
-from anytime.errors import EngineError, PromptError, UsageError
+from anytime.errors import EngineError, UsageError
 from anytime.ext.slots import Slots
-from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.engine import Engine, EngineSpec, Health
 from anytime.runtime.isolated.child import SERVE
-from anytime.runtime.isolated.messages import Ask, Start, pack_format
+from anytime.runtime.isolated.exchange import Exchange
+from anytime.runtime.isolated.messages import Ask, Drift, Prepare, Start, pack_format
 from anytime.runtime.isolated.pending import IsolatedPending, blank_answer, rejected
-from anytime.runtime.isolated.seats import Seats, make_slots
-from anytime.runtime.isolated.supervisor import Supervisor
+from anytime.runtime.isolated.seats import make_slots
 from anytime.runtime.isolation import Isolation
 from anytime.runtime.job import Machine
 from anytime.runtime.loading import forecast_of
-from anytime.runtime.pending import Fallback
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
-from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request
+from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import Overload
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
@@ -40,7 +35,7 @@ if TYPE_CHECKING:
 
     from anytime.runtime.decisions import DecisionLog
 
-_PREPARE_S = 10.0
+_PREPARE_S, _SAY_S = 10.0, 1.0  # how long to wait for a word of the worker
 
 
 class _Elsewhere:
@@ -65,16 +60,14 @@ class Isolated(Reasoner):
         Raises:
             AnytimeError: what the worker raised, or that it ended.
         """
-        self._slots, self._lock, self._closed = slots, threading.Lock(), False
-        self._seats = Seats(slots)
-        self._supervisor = Supervisor(slots, start, self._seats.lose, command)
+        self._slots, self._exchange = slots, Exchange(slots, start, command)
+        self._supervisor = self._exchange.supervisor
         try:
             bundle = Bundle.load(start.bundle) if start.bundle is not None else Bundle.reference()
             codec = Codec(bundle)
             ready, profile = self._supervisor.wait()
         except BaseException:
-            self._supervisor.stop()
-            slots.close()
+            self._exchange.close()
             raise
         engine = cast(Engine, _Elsewhere(ready.spec))
         prefixes, forecast = Prefixes(engine), forecast_of(bundle)
@@ -123,9 +116,7 @@ class Isolated(Reasoner):
         self._check_process()
         super().prepare(answer)
         packed = pack_format(answer)
-        now_ns = MONOTONIC.now()
-        blank = blank_answer("", self.bundle.id, now_ns, now_ns + round(_PREPARE_S * NS_PER_S))
-        done = self._post(next(self._serials), Ask(None, packed, None, {}), blank, blank.deadline_ns, "").result()
+        done = self._exchange.tell(Prepare(packed), _PREPARE_S)
         if done.stopped != "complete":
             raise EngineError(f"the isolated process did not compile {answer!r}: {done.reason or done.stopped}")
         self._supervisor.remember(packed)
@@ -139,6 +130,17 @@ class Isolated(Reasoner):
         alone, further_s = super().costs(prompt, answer), self.profile.delivery_ns / NS_PER_S
         thought_s = None if alone.thought_s is None else alone.thought_s + further_s
         return Costs(alone.floor_s + further_s, thought_s)
+
+    def drift(self) -> str | None:
+        """Why the latency profile should be measured anew, by what the worker's engine took; None where it holds.
+
+        Raises:
+            EngineError: the worker did not say within a second.
+        """
+        done = self._exchange.tell(Drift(), _SAY_S)
+        if done.stopped != "complete":
+            raise EngineError(f"the isolated process did not say how fast its engine is: {done.reason or done.stopped}")
+        return done.reason or None
 
     def submit(  # type: ignore[override]  # what it returns can do what a Pending can, but there is no job here
         self, prompt: str, **request: Unpack[Request]
@@ -154,20 +156,16 @@ class Isolated(Reasoner):
         self._machine.codec.check(prompt)
         self._compiled(answer)
         self._check(request, sampling)
-        serial = next(self._serials)
+        serial = self._exchange.serial()
         blank = blank_answer(request_id or f"{self.bundle.id[:8]}-{serial}", self.bundle.id, received_ns, deadline_ns)
         leave_ns = deadline_ns - self.profile.delivery_ns
-        least_ns = leave_ns - self.profile.delivery_ns  # the worker has to hand the answer over, too
-        if least_ns <= MONOTONIC.now():
+        noted = self._noted(prompt, request)
+        if leave_ns - self.profile.delivery_ns <= MONOTONIC.now():  # the worker has to hand the answer over, too
             left_ms = (deadline_ns - received_ns) / NS_PER_MS
             reason = f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
-            pending = rejected(self._slots, blank, fallback, reason)
-            pending.noted = self._noted(prompt, request)
-            return pending
+            return rejected(self._slots, blank, fallback, noted, reason)
         ask = Ask(prompt, pack_format(answer), sampling, dict(request))
-        pending = self._post(serial, ask, blank, leave_ns, fallback)
-        pending.noted = self._noted(prompt, request)
-        return pending
+        return self._exchange.post(serial, ask, blank, leave_ns, fallback, noted)
 
     def _check(self, request: Request, sampling: object) -> None:
         """What is left of a request must be data, and mean something."""
@@ -178,45 +176,11 @@ class Isolated(Reasoner):
         policy = request.get("policy", "auto")
         if not isinstance(policy, str):
             raise UsageError(f"the policy {policy!r} cannot cross into the isolated process: give it by name")
-        self._policy(policy)
         if sampling is not None and not isinstance(sampling, Sampling):
             raise UsageError(f"sampling is {sampling!r}: give a Sampling")
-        request["min_confidence"] = least = float(request.get("min_confidence", 0.0))
-        if not 0.0 <= least <= 1.0:
-            raise UsageError(f"min_confidence is {least}: it must be between 0 and 1")
-
-    def _post(self, serial: int, ask: Ask, blank: Answer, leave_ns: int, fallback: Fallback) -> IsolatedPending:
-        """Put a request into a slot of its own.
-
-        Raises:
-            PromptError: it is too long for one.
-            UsageError: there is something in it that is no data.
-        """
-        try:
-            raw = msgspec.msgpack.encode(ask)
-        except (TypeError, OverflowError, ValueError) as error:
-            raise UsageError(f"the request cannot cross into the isolated process: {error}") from error
-        if len(raw) > self._slots.request_bytes:
-            raise PromptError(
-                f"the request has {len(raw)} bytes and an isolated one at most {self._slots.request_bytes}: "
-                "shorten the prompt"
-            )
-        with self._lock:
-            if self._closed:
-                return rejected(self._slots, blank, fallback, "the Reasoner is closed")
-            if self._supervisor.failure is not None:
-                why = f"the isolated process cannot be started: {self._supervisor.failure}"
-                return rejected(self._slots, blank, fallback, why)
-            if self._seats.holds(blank.request_id):
-                raise UsageError(f"a request with the id {blank.request_id!r} is under way: give each its own")
-            slot = self._seats.free()
-            if slot is None:
-                return rejected(self._slots, blank, fallback, f"{self._slots.count} requests are under way already")
-            pending = IsolatedPending(self._slots, slot, serial, blank, leave_ns, fallback)
-            self._seats.take(slot, pending)
-            self._slots.ask(slot, serial, blank.deadline_ns, raw)
-            self._supervisor.notice()
-        return pending
+        request["min_confidence"] = float(request.get("min_confidence", 0.0))
+        check_numbers(request["min_confidence"], request.get("priority", 0))
+        self._policy(policy)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -243,14 +207,6 @@ class Isolated(Reasoner):
         """Where another process finds the answers while this one runs (``anytime_slots.h``)."""
         return f"/proc/{self._process}/fd/{self._slots.fd}"
 
-    def drift(self) -> str | None:
-        """Not told across the seam.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError("an isolated Reasoner does not tell its drift: profile again where answers become short")
-
     def health(self) -> Health:
         """READY, BUSY with a request, or LOST while the worker is being started again."""
         return self._supervisor.health()
@@ -259,9 +215,5 @@ class Isolated(Reasoner):
         """End the worker's process; requests under way return what they have, or their fallbacks, at once."""
         if os.getpid() != self._process:
             return  # it is another process's worker
-        with self._lock:
-            closed, self._closed = self._closed, True
-        if not closed:
-            self._supervisor.stop()
-            self._slots.close()
+        self._exchange.close()
         self._waiters.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -14,11 +14,11 @@ from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, R
 from anytime.runtime.engine import EngineSpec
 from anytime.runtime.isolation import Isolation
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.worker import Overload
 from anytime.scheduler.profile import LatencyProfile
 
 _ANSWERS = msgspec.msgpack.Decoder(Answer)  # made here, not when the first answer is due
 _SPARE_BYTES = 8  # a longer reason needs a separator, and a longer header
+How: TypeAlias = Literal["hurry", "tighten", "extend"]
 _FORMATS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Choices, Regex, JsonSchema, Text)}
 
 
@@ -34,7 +34,7 @@ class Start(msgspec.Struct, frozen=True):
     profile: LatencyProfile | None = None  # what the first worker found or measured
     estimate: bool = False
     speculate: bool = False
-    overload: Overload = "degrade"
+    overload: str = "degrade"
     isolation: Isolation = Isolation()
     formats: tuple[list[Any], ...] = ()  # to be compiled before the first request
 
@@ -59,13 +59,34 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
         return made
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """A request, or without a prompt the wish to have the format compiled; ``keywords`` are those of ``submit``."""
+class Ask(msgspec.Struct, frozen=True, tag=True):
+    """A request; ``keywords`` are those of ``submit``."""
 
-    prompt: str | None
+    prompt: str
     answer: list[Any]
     sampling: Sampling | None
     keywords: dict[str, Any]
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """Compile this answer format."""
+
+    answer: list[Any]
+
+
+class Steer(msgspec.Struct, frozen=True, tag=True):
+    """Do this to the request under way that has this serial."""
+
+    serial: int
+    how: How
+    deadline_ns: int = 0
+
+
+class Drift(msgspec.Struct, frozen=True, tag=True):
+    """Say why the latency profile should be measured anew."""
+
+
+Message: TypeAlias = "Ask | Prepare | Steer | Drift"
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -106,6 +127,10 @@ def unpack_format(packed: list[Any]) -> AnswerFormat:
     name, *arguments = packed
     made: AnswerFormat = _FORMATS[name](*arguments)
     return made
+
+
+def unpack_message(raw: bytes) -> Message:
+    return msgspec.msgpack.decode(raw, type=Ask | Prepare | Steer | Drift)
 
 
 def publish(slots: Slots, slot: int, serial: int, answer: Answer, final: bool) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
+from collections.abc import Iterator
 
 from anytime.ext.slots import FINISHED, Slots, lay_out
 from anytime.runtime.answer import Stopped
 from anytime.runtime.isolated.pending import IsolatedPending
 
-SLOTS = 32  # requests under way; the worker's own queue is shorter
+SLOTS = 32  # requests under way at once
 REQUEST_BYTES, ANSWER_BYTES = 256 * 1024, 64 * 1024
 
 
@@ -31,13 +32,14 @@ class Seats:
                 return slot
         return None
 
-    def take(self, slot: int, pending: IsolatedPending) -> None:
-        self._seats[slot] = weakref.ref(pending)
-
     def holds(self, request_id: str) -> bool:
         """Whether a request with this id is under way."""
-        sitting = (self._sitting(slot) for slot in range(self._slots.count))
-        return any(one is not None and one.final is None and one.request_id == request_id for one in sitting)
+        sitting = [(serial, self._sitting(slot)) for slot, serial, _ in under_way(self._slots)]
+        held = [pending for serial, pending in sitting if pending is not None and pending.serial == serial]
+        return any(pending.request_id == request_id and pending.final is None for pending in held)
+
+    def take(self, slot: int, pending: IsolatedPending) -> None:
+        self._seats[slot] = weakref.ref(pending)
 
     def lose(self, slot: int, serial: int, stopped: Stopped, why: str) -> None:
         """The worker that had this request is gone: say so, then wake who waits."""
@@ -49,6 +51,15 @@ class Seats:
     def _sitting(self, slot: int) -> IsolatedPending | None:
         seat = self._seats[slot]
         return seat() if seat is not None else None
+
+
+def under_way(slots: Slots) -> Iterator[tuple[int, int, int]]:
+    """Requests that have been asked and are not done with: slot, serial and stage."""
+    for slot in range(slots.count):
+        serial = slots.asked(slot)
+        stage = slots.stage(slot, serial)
+        if serial and stage != FINISHED and not slots.is_lost(slot, serial):
+            yield slot, serial, stage
 
 
 def make_slots(count: int = SLOTS, request_bytes: int = REQUEST_BYTES, answer_bytes: int = ANSWER_BYTES) -> Slots:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -18,23 +19,27 @@ from anytime.ext.slots import ADMITTED, FINISHED, TAKEN, Slots, die_with_parent
 from anytime.runtime.isolated.messages import (
     Ask,
     Failed,
+    Prepare,
     Ready,
     Start,
+    Steer,
     failed,
     publish,
     publish_failure,
     unpack_format,
+    unpack_message,
 )
 from anytime.runtime.isolated.pending import blank_answer
 from anytime.runtime.isolated.settings import pin, settle
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.pending import Pending
 from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.worker import Overload
 from anytime.scheduler.clock import NS_PER_S
 
 
 class Server:
-    """Serves the slots with a Reasoner, which queues what it cannot think about at once."""
+    """Serves the slots with a Reasoner, in which the requests share the engine."""
 
     def __init__(self, reasoner: Reasoner, slots: Slots) -> None:
         self._reasoner, self._slots = reasoner, slots
@@ -44,55 +49,92 @@ class Server:
     def run(self) -> None:
         """Serve for ever; the process ends with its parent."""
         while True:
-            for slot in range(self._slots.count):
-                self._look(slot)
+            found = [(slot, self._slots.request(slot)) for slot in range(self._slots.count)]
+            new = [(*request, slot) for slot, request in found if request is not None]
+            for serial, deadline_ns, raw, slot in sorted(new):  # as they were asked: of a topic the newest counts
+                self._take(slot, serial, deadline_ns, raw)
+            for slot in list(self._asked):
+                self._call_off(slot)
             self._slots.wait_for_requests()
 
-    def _look(self, slot: int) -> None:
-        request = self._slots.request(slot)
-        if request is not None:
-            serial, deadline_ns, raw = request
-            self._slots.mark(slot, serial, TAKEN)
-            self._threads.submit(self._serve, slot, serial, deadline_ns, raw)
-        else:
-            self._call_off(slot)
-
-    def _call_off(self, slot: int) -> None:
-        serial, pending = self._asked.get(slot, (0, None))
-        if pending is not None and self._slots.is_cancelled(slot, serial):
-            pending.cancel()
-
-    def _serve(self, slot: int, serial: int, deadline_ns: int, raw: bytes) -> None:
+    def _take(self, slot: int, serial: int, deadline_ns: int, raw: bytes) -> None:
+        self._slots.mark(slot, serial, TAKEN)
         try:
-            self._answer(slot, serial, deadline_ns, msgspec.msgpack.decode(raw, type=Ask))
-        except BaseException as error:  # said to the caller; this process is there for the next request
-            publish_failure(self._slots, slot, serial, error)
-        finally:
-            self._asked.pop(slot, None)
-            self._slots.mark(slot, serial, FINISHED)
-            if not self._asked:
-                gc.collect()  # of what the requests left; it is quick, for what was loaded is frozen
+            message = unpack_message(raw)
+            if isinstance(message, Ask):
+                self._ask(slot, serial, self._ready_ns(deadline_ns), message)
+            elif isinstance(message, Prepare):
+                self._threads.submit(self._prepare, slot, serial, message)
+            elif isinstance(message, Steer):
+                self._reply(slot, serial, self._steer(message), "")
+            else:
+                self._reply(slot, serial, True, self._reasoner.drift() or "")
+        except Exception as error:  # said to the caller; this process is there for the next request
+            self._fail(slot, serial, error)
 
-    def _answer(self, slot: int, serial: int, deadline_ns: int, ask: Ask) -> None:
-        answer = unpack_format(ask.answer)
-        if ask.prompt is None:
-            self._reasoner.prepare(answer)
-            prepared = msgspec.structs.replace(blank_answer("", "", 0, 0), stopped="complete")
-            publish(self._slots, slot, serial, prepared, final=True)
-            return
-        ready_ns = (
-            deadline_ns - self._reasoner.profile.delivery_ns
-        )  # one process further the caller needs as much again
+    def _ready_ns(self, deadline_ns: int) -> int:
+        """One process further, the caller needs as much time again to be handed its answer."""
+        return deadline_ns - self._reasoner.profile.delivery_ns
+
+    def _ask(self, slot: int, serial: int, ready_ns: int, ask: Ask) -> None:
         pending = self._reasoner.submit(
-            ask.prompt, deadline=ready_ns / NS_PER_S, answer=answer, sampling=ask.sampling, **ask.keywords
+            ask.prompt,
+            deadline=ready_ns / NS_PER_S,
+            answer=unpack_format(ask.answer),
+            sampling=ask.sampling,
+            **ask.keywords,
         )
         self._asked[slot] = serial, pending
         self._slots.mark(slot, serial, ADMITTED)
-        self._call_off(slot)  # where that was asked for meanwhile
-        while pending.wait_for_news():
-            publish(self._slots, slot, serial, pending.best(), final=False)
-        publish(self._slots, slot, serial, pending.leave(), final=True)
-        pending.job.done.wait()  # until the engine has come back, this request is not finished
+        self._threads.submit(self._follow, slot, serial, pending)
+
+    def _follow(self, slot: int, serial: int, pending: Pending) -> None:
+        """Publish what is found, to the end; on a thread of its own."""
+        try:
+            while pending.wait_for_news():
+                publish(self._slots, slot, serial, pending.best(), final=False)
+            publish(self._slots, slot, serial, pending.leave(), final=True)
+            pending.job.done.wait()  # until the engine has come back, this request is not finished
+        except Exception as error:
+            publish_failure(self._slots, slot, serial, error)
+        del self._asked[slot]
+        self._slots.mark(slot, serial, FINISHED)
+        if not self._asked:
+            gc.collect()  # of what the requests left; it is quick, for what was loaded is frozen
+
+    def _call_off(self, slot: int) -> None:
+        serial, pending = self._asked.get(slot, (0, None))  # it may be over by now
+        if pending is not None and pending.final is None and self._slots.is_cancelled(slot, serial):
+            pending.cancel()
+
+    def _prepare(self, slot: int, serial: int, prepare: Prepare) -> None:
+        try:
+            self._reasoner.prepare(unpack_format(prepare.answer))
+        except Exception as error:
+            self._fail(slot, serial, error)
+        else:
+            self._reply(slot, serial, True, "")
+
+    def _steer(self, steer: Steer) -> bool:
+        """Whether what was wanted of a request under way could be done."""
+        found = [pending for serial, pending in list(self._asked.values()) if serial == steer.serial]
+        if not found:
+            return False
+        if steer.how == "hurry":
+            found[0].answer_now()
+            return True
+        move = found[0].tighten if steer.how == "tighten" else found[0].extend
+        return move(deadline=self._ready_ns(steer.deadline_ns) / NS_PER_S)
+
+    def _reply(self, slot: int, serial: int, done: bool, reason: str) -> None:
+        blank = blank_answer("", "", 0, 0)
+        answer = msgspec.structs.replace(blank, stopped="complete" if done else "rejected", reason=reason)
+        publish(self._slots, slot, serial, answer, final=True)
+        self._slots.mark(slot, serial, FINISHED)
+
+    def _fail(self, slot: int, serial: int, error: Exception) -> None:
+        publish_failure(self._slots, slot, serial, error)
+        self._slots.mark(slot, serial, FINISHED)
 
 
 def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
@@ -106,7 +148,12 @@ def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
     file = Path(start.profile_file) if start.profile_file is not None else None
     profile = start.profile or find_profile(loaded, file, start.estimate)
     reasoner = Reasoner(
-        loaded.engine, loaded.codec, profile, loaded.bundle, speculate=start.speculate, overload=start.overload
+        loaded.engine,
+        loaded.codec,
+        profile,
+        loaded.bundle,
+        speculate=start.speculate,
+        overload=cast(Overload, start.overload),
     )
     for packed in start.formats:
         reasoner.prepare(unpack_format(packed))
@@ -117,21 +164,20 @@ def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
 def main(load: Callable[[Start], tuple[Reasoner, Ready]] = load_bundle) -> None:
     """Become a worker: load what the start says, say so, serve the slots."""
     start_file, words_file = map(int, sys.argv[1:])
-    with open(start_file, "rb") as file:
-        start = msgspec.msgpack.decode(file.read(), type=Start)
-    die_with_parent()
-    if os.getppid() != start.parent:  # it had ended before
-        return
-    slots = Slots(start.memory, start.bells)
     words: Ready | Failed
     try:
+        with open(start_file, "rb") as file:
+            start = msgspec.msgpack.decode(file.read(), type=Start)
+        die_with_parent()
+        if os.getppid() != start.parent:  # it had ended before
+            return
+        slots = Slots(start.memory, start.bells)
         reasoner, words = load(start)
     except Exception as error:
         words = failed(error)
     with open(words_file, "wb") as file:
         file.write(msgspec.msgpack.encode(words))
-    # A standby waits here; at the end of file it is not needed.
-    if isinstance(words, Ready) and sys.stdin.buffer.read(1):
+    if isinstance(words, Ready) and sys.stdin.buffer.read(1):  # a standby waits here
         Server(reasoner, slots).run()
 
 

@@ -6,16 +6,17 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from anytime.errors import AnytimeError, EngineError
-from anytime.ext.slots import FINISHED, TAKEN, Slots
+from anytime.ext.slots import TAKEN, Slots
 from anytime.runtime.answer import Stopped
 from anytime.runtime.engine import Health
 from anytime.runtime.isolated.child import SERVE, Child, wait_readable
 from anytime.runtime.isolated.messages import Ready, Start
+from anytime.runtime.isolated.seats import under_way
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
 from anytime.scheduler.profile import LatencyProfile
 
@@ -183,15 +184,6 @@ class Supervisor:
                 self._slots.mark(slot, 0, 0)
             elif stage:
                 self._lose(slot, serial, "error", why)
-
-
-def under_way(slots: Slots) -> Iterator[tuple[int, int, int]]:
-    """Requests that have been asked and are not done with: slot, serial and stage."""
-    for slot in range(slots.count):
-        serial = slots.asked(slot)
-        stage = slots.stage(slot, serial)
-        if serial and stage != FINISHED and not slots.is_lost(slot, serial):
-            yield slot, serial, stage
 
 
 def hangs(slots: Slots, since_ns: int, now_ns: int, patience_ns: int) -> bool:
