@@ -252,11 +252,19 @@ def test_without_probes_the_engine_takes_steps_in_a_row(codec: Codec, profile: L
 
 def test_auto_probes_only_where_time_is_ample(codec: Codec, profile: LatencyProfile) -> None:
     """With less time than the predicted thought takes there is no probe; with more there are."""
-    forecast = flat_forecast(0.6, 60)
+    forecast = flat_forecast(0.6, 60, later=0.9)
     _, short, _, _ = decode_alone(turns_at(5), 50 * MS, codec, profile, policy=Auto(), forecast=forecast)
     _, ample, _, _ = decode_alone(turns_at(5), 150 * MS, codec, profile, policy=Auto(), forecast=forecast)
     assert "probe" not in [c.source for c in short.offered]
     assert "probe" in [c.source for c in ample.offered]
+
+
+def test_auto_takes_no_thought_that_promises_nothing(codec: Codec, profile: LatencyProfile) -> None:
+    """Where more thought is forecast to be right no more often, the first answer is returned at once."""
+    forecast = flat_forecast(0.9, 60)
+    job, bank, _, clock = decode_alone(turns_at(5), 150 * MS, codec, profile, policy=Auto(), forecast=forecast)
+    assert (job.stopped, [c.source for c in bank.offered]) == ("early", ["instant"])
+    assert clock.now() < 10 * MS
 
 
 @pytest.mark.parametrize(("action", "complete"), [(CONTINUE, 1), (STOP, 0), (RESTART, 2)])

@@ -24,7 +24,7 @@ AUTO = "auto"
 _CUTS = (0, 32, 64, 128, 512)
 
 # At a deadline that binds, tuned for the mean accuracy over the budgets.
-_AUTO: Sequence[Policy] = [Auto(cost, sure) for cost in (0.0, 2e-5, 1e-4) for sure in (0.99, 0.995, 0.999, 0.9998)]
+_AUTO: Sequence[Policy] = [Auto(cost, sure) for cost in (0.0, 3e-5, 1e-4) for sure in (0.99, 0.995, 0.999, 0.9998)]
 _BASELINES: Mapping[str, Sequence[Policy]] = {
     "until-deadline": [UntilDeadline()],
     "fixed": [Fixed(tokens) for tokens in _CUTS],

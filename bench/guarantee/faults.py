@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from anytime import Reasoner
+from anytime import Isolation, Reasoner
 from anytime.bundle import Bundle
 from anytime.runtime.engine import FloatArray, Row, Seq
 from anytime.runtime.questions import Question
@@ -103,8 +103,8 @@ def paused(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
     """The engine's process is stopped for a while (SIGSTOP)."""
 
     def pause() -> None:
-        pid = reasoner.worker_pid
-        with contextlib.suppress(ProcessLookupError):
+        pid = reasoner.pid
+        with contextlib.suppress(ProcessLookupError, TypeError):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(random.uniform(*_PAUSE_S))
             os.kill(pid, signal.SIGCONT)
@@ -118,8 +118,8 @@ def killed(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
     """The engine's process is killed (SIGKILL)."""
 
     def kill() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(reasoner.worker_pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(reasoner.pid, signal.SIGKILL)
 
     with _isolated(bundle) as reasoner:
         yield reasoner, kill
@@ -156,7 +156,7 @@ def _unruly(bundle: Path) -> Iterator[tuple[Reasoner, Unruly]]:
 
 @contextlib.contextmanager
 def _isolated(bundle: Path) -> Iterator[Any]:
-    with Reasoner.load(bundle, isolated=True) as reasoner:  # type: ignore[call-arg]
+    with Reasoner.load(bundle, isolated=Isolation(standby=True)) as reasoner:
         yield reasoner
 
 

@@ -19,7 +19,8 @@ from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions, read_well_formed
-from anytime.runtime.reasoner import Reasoner, Request
+from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.request import Request
 from anytime.runtime.sampling import Sampling
 
 

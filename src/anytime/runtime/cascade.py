@@ -13,7 +13,8 @@ import msgspec
 from anytime.errors import UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
-from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request
+from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.request import DEFAULT_FORMAT, Request
 from anytime.runtime.router import Router, read_router
 from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.deadline import deadline_of

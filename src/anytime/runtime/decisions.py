@@ -7,14 +7,16 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
 from anytime.errors import UsageError
 from anytime.runtime.answer import Answer
-from anytime.runtime.job import Job
 from anytime.scheduler.clock import utc_stamp
+
+if TYPE_CHECKING:
+    from anytime.runtime.request import Request
 
 Redaction: TypeAlias = "Literal['keep', 'drop'] | Callable[[str], str]"
 _CLOSING_S = 5.0
@@ -42,13 +44,13 @@ class DecisionLog:
             raise UsageError(f"the log {file} cannot be opened ({error.strerror}): give another file") from error
         self._thoughts, self._prompts = thoughts, prompts
         self.lost = 0
-        self._entries: queue.SimpleQueue[tuple[Job, str, Answer, str] | None] = queue.SimpleQueue()
+        self._entries: queue.SimpleQueue[tuple[str, Request, Answer, str] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="anytime-log", daemon=True)
         self._writer.start()
 
-    def note(self, job: Job, prompt: str, answer: Answer) -> None:
-        """Take note of an answer as it was delivered."""
-        self._entries.put((job, prompt, answer, utc_stamp()))
+    def note(self, prompt: str, request: Request, answer: Answer) -> None:
+        """Take note of an answer as it was delivered. Of the request, policy, priority and topic are kept."""
+        self._entries.put((prompt, request, answer, utc_stamp()))
 
     def close(self) -> None:
         """Write what was noted, and close the file."""
@@ -65,20 +67,20 @@ class DecisionLog:
                 self.lost += 1
         self._file.close()
 
-    def _record(self, job: Job, prompt: str, answer: Answer, stamp: str) -> dict[str, object]:
+    def _record(self, prompt: str, request: Request, answer: Answer, stamp: str) -> dict[str, object]:
         answered = answer.record()
         return {
             "at": stamp,
             "asked": {
-                "id": job.request_id,
+                "id": answer.request_id,
                 "prompt": _redacted(prompt, self._prompts),
                 "received_ns": answer.received_ns,
                 "deadline_ns": answer.deadline_ns,
-                "policy": repr(job.policy),
-                "priority": job.priority,
-                "topic": job.topic,
+                "policy": str(request.get("policy", "auto")),
+                "priority": request.get("priority", 0),
+                "topic": request.get("topic"),
             },
-            "planned": {"token_cap": job.token_cap, "effort": job.effort, "until_ns": job.until_ns},
+            "planned": {"token_cap": answer.token_cap},
             "answered": {
                 **answered,
                 "thought": _redacted(answer.thought, self._thoughts),

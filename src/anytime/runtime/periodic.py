@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from anytime.runtime.answer import Answer
-from anytime.scheduler.clock import NS_PER_S
+from anytime.scheduler.clock import NS_PER_S, Clock
 from anytime.scheduler.releases import Releases
-
-if TYPE_CHECKING:
-    from anytime.runtime.reasoner import Reasoner, Request
 
 
 class Periodic:
@@ -23,15 +19,14 @@ class Periodic:
 
     def __init__(
         self,
-        reasoner: Reasoner,
+        clock: Clock,
         releases: Releases,
         ask: Callable[[], str | None],
         told: Callable[[Answer], object],
-        request: Request,
+        answer: Callable[..., Answer],
     ) -> None:
         self.released = self.skipped = 0
-        self._reasoner, self._releases, self._ask, self._told = reasoner, releases, ask, told
-        self._request = request
+        self._clock, self._releases, self._ask, self._told, self._answer = clock, releases, ask, told, answer
         self._stopped = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="anytime-periodic", daemon=True)
@@ -45,7 +40,7 @@ class Periodic:
             raise self._failure
 
     def _run(self) -> None:
-        clock, k = self._reasoner.clock, -1
+        clock, k = self._clock, -1
         try:
             while True:
                 following = self._releases.next(clock.now(), k)
@@ -62,6 +57,4 @@ class Periodic:
         prompt = self._ask()
         if prompt is not None:
             due_ns = self._releases.released_ns(k) + self._releases.deadline_ns
-            request = self._request.copy()
-            request["deadline"] = due_ns / NS_PER_S
-            self._told(self._reasoner.answer(prompt, **request))
+            self._told(self._answer(prompt, deadline=due_ns / NS_PER_S))

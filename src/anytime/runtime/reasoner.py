@@ -13,16 +13,14 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypedDict, get_args
-
-import msgspec
+from typing import TYPE_CHECKING, get_args
 
 from anytime.bundle import Bundle
 from anytime.errors import EngineError, PromptError, UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
-from anytime.runtime.answers.formats import AnswerFormat, Text
+from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Engine, Health
 from anytime.runtime.isolation import Isolation
@@ -33,8 +31,10 @@ from anytime.runtime.policies.named import policy_named
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
+from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.worker import MOST_REQUESTS, Overload, Worker
+from anytime.runtime.streaming import Waiters, follow
+from anytime.runtime.worker import Overload, Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
 from anytime.scheduler.deadline import deadline_of
@@ -43,42 +43,12 @@ from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.releases import releases
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from typing_extensions import Unpack
 
     from anytime.runtime.decisions import DecisionLog
     from anytime.runtime.periodic import Periodic
 
-DEFAULT_FORMAT = Text()
 _MOST_FORMATS = 256
-_HIGHEST_PRIORITY = 1_000_000
-
-
-class Request(TypedDict, total=False):
-    """The keyword arguments of a request; see ``Reasoner.answer``."""
-
-    budget: float
-    deadline: float
-    answer: AnswerFormat
-    fallback: Fallback
-    accept: Callable[[str], bool] | None
-    min_confidence: float
-    sampling: Sampling | None
-    policy: Policy | str
-    priority: int
-    topic: str | None
-    request_id: str | None
-
-
-class Costs(msgspec.Struct, frozen=True):
-    """Seconds from asking: to the first answer of the model (the floor), and to one behind a whole thought.
-
-    The latter by the bundle's own effort, as far as can be expected; None where the bundle is not calibrated.
-    """
-
-    floor_s: float
-    thought_s: float | None
 
 
 class Reasoner:
@@ -103,15 +73,16 @@ class Reasoner:
             raise UsageError(f"overload is {overload!r}: it must be one of {', '.join(get_args(Overload))}")
         prefixes = Prefixes(engine, shipped_prefix(bundle))
         forecast = forecast_of(bundle)
-        self._set_up(bundle, Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate), log)
-        self._worker = Worker(self._machine, overload)
+        machine = Machine(engine, codec, Pace(profile), clock, prefixes, forecast, speculate)
+        self._set_up(bundle, machine, log)
+        self._worker = Worker(machine, overload)
 
     def _set_up(self, bundle: Bundle, machine: Machine, log: DecisionLog | None) -> None:
         """What asking takes, whichever process the engine is in."""
         self.bundle, self.profile, self._machine, self._log = bundle, machine.profile, machine, log
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
-        self._waiters: ThreadPoolExecutor | None = None
+        self._waiters = Waiters()
         self._process = os.getpid()
         self._serials = itertools.count(1)  # next() is atomic, so no two requests share a generation
         defaults = bundle.manifest.sampling
@@ -261,8 +232,12 @@ class Reasoner:
             topic=topic,
         )
         self._worker.submit(job)
-        noted = None if self._log is None else functools.partial(self._log.note, job, prompt)
+        noted = self._noted(prompt, {"policy": policy, "priority": priority, "topic": topic})
         return Pending(job, self._worker, self.bundle.id, received_ns, deadline_ns, fallback, noted)
+
+    def _noted(self, prompt: str, request: Request) -> Callable[[Answer], None] | None:
+        """What takes note of the answer to this request."""
+        return None if self._log is None else functools.partial(self._log.note, prompt, request.copy())
 
     def _encoded(self, prompt: str, answer: Compiled) -> list[int]:
         """The prompt's tokens, with room for an answer behind them."""
@@ -312,23 +287,11 @@ class Reasoner:
 
         The time counts from this call, not from the first answer taken.
         """
-        return _follow(self.submit(prompt, **request))
+        return follow(self.submit(prompt, **request))
 
-    async def stream_async(self, prompt: str, **request: Unpack[Request]) -> AsyncIterator[Answer]:
+    def stream_async(self, prompt: str, **request: Unpack[Request]) -> AsyncIterator[Answer]:
         """``stream`` for asyncio."""
-        pending = self.submit(prompt, **request)
-        import asyncio  # takes as long to import as everything else here
-        from concurrent.futures import ThreadPoolExecutor
-
-        if self._waiters is None:  # a thread for each request in the queue or the engine: no wait waits for another
-            self._waiters = ThreadPoolExecutor(MOST_REQUESTS, thread_name_prefix="anytime-wait")
-        loop = asyncio.get_running_loop()
-        try:
-            while await loop.run_in_executor(self._waiters, pending.wait_for_news):
-                yield pending.best()
-            yield pending.leave()
-        finally:
-            pending.cancel()
+        return self._waiters.follow(self.submit(prompt, **request))
 
     def every(
         self,
@@ -352,7 +315,7 @@ class Reasoner:
         from anytime.runtime.periodic import Periodic
 
         released = releases(self.clock.now(), period, due, phase)
-        return Periodic(self, released, ask, told, request)
+        return Periodic(self.clock, released, ask, told, functools.partial(self.answer, **request))
 
     def drift(self) -> str | None:
         """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""
@@ -365,8 +328,7 @@ class Reasoner:
     def close(self) -> None:
         """End the engine's thread; requests under way return the best they have. The log is yours to close."""
         self._worker.stop()
-        if self._waiters is not None:
-            self._waiters.shutdown(wait=False)
+        self._waiters.close()
 
     def __enter__(self) -> Reasoner:
         return self
@@ -375,25 +337,3 @@ class Reasoner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _follow(pending: Pending) -> Iterator[Answer]:
-    """The answers of a request under way; whoever stops listening stops the thinking."""
-    try:
-        while pending.wait_for_news():
-            yield pending.best()
-        yield pending.leave()
-    finally:
-        pending.cancel()
-
-
-def check_numbers(min_confidence: float, priority: int) -> None:
-    """Refuse numbers that a request cannot have.
-
-    Raises:
-        UsageError: no probability, or no priority.
-    """
-    if not 0.0 <= min_confidence <= 1.0:
-        raise UsageError(f"min_confidence is {min_confidence}: it must be between 0 and 1")
-    if not isinstance(priority, int) or abs(priority) > _HIGHEST_PRIORITY:
-        raise UsageError(f"priority is {priority!r}: it must be an integer, at most {_HIGHEST_PRIORITY} either way")

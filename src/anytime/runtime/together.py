@@ -12,7 +12,8 @@ from anytime.errors import UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.packing import packable, packed_format, packed_prompt, parts, unpacked
-from anytime.runtime.reasoner import DEFAULT_FORMAT, Reasoner, Request
+from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.request import DEFAULT_FORMAT, Request
 from anytime.scheduler.admission import HANDOVER_NS
 from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.deadline import deadline_of

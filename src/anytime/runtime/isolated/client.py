@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import TYPE_CHECKING, cast
 from anytime.bundle import Bundle
 from anytime.errors import EngineError, UsageError
 from anytime.ext.slots import Slots
-from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat
-from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Engine, EngineSpec, Health
 from anytime.runtime.isolated.child import SERVE
 from anytime.runtime.isolated.exchange import Exchange
@@ -21,12 +18,12 @@ from anytime.runtime.isolated.messages import Ask, Drift, Prepare, Start, pack_f
 from anytime.runtime.isolated.pending import IsolatedPending, blank_answer, rejected
 from anytime.runtime.isolated.seats import make_slots
 from anytime.runtime.isolation import Isolation
-from anytime.runtime.job import Job, Machine
+from anytime.runtime.job import Machine
 from anytime.runtime.loading import forecast_of
-from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
-from anytime.runtime.reasoner import DEFAULT_FORMAT, Costs, Reasoner, Request, check_numbers
+from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import Overload
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
@@ -156,18 +153,12 @@ class Isolated(Reasoner):
         fallback, request_id = request.pop("fallback", ""), request.pop("request_id", None)
         answer, sampling = request.pop("answer", DEFAULT_FORMAT), request.pop("sampling", None)
         self._machine.codec.check(prompt)
-        compiled = self._compiled(answer)
-        policy = self._check(request, sampling)
+        self._compiled(answer)
+        self._check(request, sampling)
         serial = self._exchange.serial()
         blank = blank_answer(request_id or f"{self.bundle.id[:8]}-{serial}", self.bundle.id, received_ns, deadline_ns)
         leave_ns = deadline_ns - self.profile.delivery_ns
-        noted = None
-        if self._log is not None:  # which wants to be shown a job
-            job = Job(
-                serial, blank.request_id, (), leave_ns, compiled, sampling or self._sampling, policy, AnswerBank()
-            )
-            job.priority, job.topic = request.get("priority", 0), request.get("topic")
-            noted = functools.partial(_note, self._log, job, prompt)
+        noted = self._noted(prompt, request)
         if leave_ns - self.profile.delivery_ns <= MONOTONIC.now():  # the worker has to hand the answer over, too
             left_ms = (deadline_ns - received_ns) / NS_PER_MS
             reason = f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
@@ -175,8 +166,8 @@ class Isolated(Reasoner):
         ask = Ask(prompt, pack_format(answer), sampling, dict(request))
         return self._exchange.post(serial, ask, blank, leave_ns, fallback, noted)
 
-    def _check(self, request: Request, sampling: object) -> Policy:
-        """What is left of a request must be data, and mean something; its policy."""
+    def _check(self, request: Request, sampling: object) -> None:
+        """What is left of a request must be data, and mean something."""
         if request.pop("accept", None) is not None:
             raise UsageError(
                 "accept= cannot cross into the isolated process: look at answer.text yourself, or use min_confidence="
@@ -188,7 +179,7 @@ class Isolated(Reasoner):
             raise UsageError(f"sampling is {sampling!r}: give a Sampling")
         request["min_confidence"] = float(request.get("min_confidence", 0.0))
         check_numbers(request["min_confidence"], request.get("priority", 0))
-        return self._policy(policy)
+        self._policy(policy)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -224,10 +215,4 @@ class Isolated(Reasoner):
         if os.getpid() != self._process:
             return  # it is another process's worker
         self._exchange.close()
-        if self._waiters is not None:
-            self._waiters.shutdown(wait=False)
-
-
-def _note(log: DecisionLog, job: Job, prompt: str, answer: Answer) -> None:
-    job.token_cap, job.effort = answer.token_cap, answer.effort
-    log.note(job, prompt, answer)
+        self._waiters.close()

@@ -20,14 +20,15 @@ class Auto(msgspec.Struct, frozen=True):
     """Think with the effort that promises most in the time there is, and again with a harder one where doubt is left.
 
     What a thought of each effort is worth is forecast from the instant answer and the tokens there is time for, less
-    what those cost (``token_cost``, in probability a token; 0 while time is free). Where the chosen one may not fit,
-    every probe would be paid with its end: there are none, and it is closed when the time is up. Where time is ample,
-    probes are free, and the thought ends as soon as an answer is right with probability ``sure``.
+    what those cost: ``token_cost``, in probability a token, by default so little that it decides only between efforts
+    which promise nearly the same. Where the chosen one may not fit, every probe would be paid with its end: there are
+    none, and it is closed when the time is up. Where time is ample, probes are free, and the thought ends as soon as an
+    answer is right with probability ``sure``.
 
     ``docs/policies.md`` has the measurements behind it, and why it draws no further lines of thought.
     """
 
-    token_cost: float = 0.0
+    token_cost: float = 3e-5
     sure: float = 0.999
 
     def begin(self, view: View) -> Plan | Literal["conclude"]:
