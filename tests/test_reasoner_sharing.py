@@ -312,3 +312,28 @@ def test_two_requests_under_way_have_two_ids(make_reasoner: MakeReasoner) -> Non
     engine.released.set()
     assert first.result().stopped == "complete"
     assert reasoner.answer("what", budget=1.0, request_id="same", **ASK).valid
+
+
+def test_a_market_that_fails_costs_nobody_the_answer(make_reasoner: MakeReasoner) -> None:
+    """Where what thought is worth cannot be worked out, requests are served all the same."""
+    reasoner, engine, _, first = busy(make_reasoner, budget=0.2)
+
+    def fails(jobs: Any) -> Any:
+        raise KeyError("no such effort")
+
+    reasoner._worker._market.offers = fails  # type: ignore[method-assign]
+    second = reasoner.submit("what", budget=0.2, **ASK)
+    engine.released.set()
+    assert first.result().valid
+    assert second.result().valid
+
+
+def test_an_engine_without_a_row_for_anybody_says_so(make_reasoner: MakeReasoner) -> None:
+    """A request that can never have a row ends with the reason; the thread that serves the others lives on."""
+    reasoner, engine, _ = make_reasoner(lambda tokens: 10, max_rows=1)
+    row = engine.open()
+    answer = reasoner.answer("what", budget=1.0, **ASK)
+    assert (answer.stopped, answer.source) == ("error", "fallback")
+    assert "rows are in use" in answer.reason
+    engine.close(row)
+    assert reasoner.answer("what", budget=1.0, **ASK).valid

@@ -20,7 +20,7 @@ from anytime.scheduler.admission import conclude_ns, instant_ns
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 
 MOST_REQUESTS = 1_024
-LOST_AFTER_S = 10  # a step that has run for so long behind its deadline is taken for lost
+LOST_AFTER_S = 10  # a step that has run for so long is taken for lost
 _MOST_SHARING = 32  # requests, those with the earliest deadlines, among which optional time is shared out
 
 Overload: TypeAlias = Literal["degrade", "reject", "drop-oldest"]
@@ -39,6 +39,7 @@ class Worker:
         self._unshared = False  # optional time must be shared out anew
         self._called_off: list[Job] = []  # begun, and still holding their rows
         self._current: Job | None = None
+        self._stepped_ns = 0  # when the step that runs was begun
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="anytime-engine", daemon=True)
         self._thread.start()
@@ -166,11 +167,10 @@ class Worker:
         return fits
 
     def health(self) -> Health:
-        job = self._current
-        if job is None:
+        if self._current is None:
             return Health.READY
-        overdue_ns = self.machine.clock.now() - job.ready_ns
-        return Health.LOST if overdue_ns > LOST_AFTER_S * NS_PER_S else Health.BUSY
+        running_ns = self.machine.clock.now() - self._stepped_ns
+        return Health.LOST if running_ns > LOST_AFTER_S * NS_PER_S else Health.BUSY
 
     def running(self, job: Job) -> bool:
         """Whether a step of this request runs now."""
@@ -188,7 +188,6 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            started_ns = self.machine.clock.now()
             over = self._step(job)
             with self._changed:
                 self._current = None
@@ -197,7 +196,7 @@ class Worker:
                 elif job.answered and self._agenda.answer(job.generation):
                     self._unshared = True  # what more thought is worth is known better now
                 else:
-                    self._agenda.spend(job.generation, self.machine.clock.now() - started_ns)
+                    self._agenda.spend(job.generation, self.machine.clock.now() - self._stepped_ns)
 
     def _next(self) -> Job | None:
         """The request whose turn it is, once there is one; None when the Reasoner is closed."""
@@ -218,28 +217,33 @@ class Worker:
                 job.started, job.steps = True, decode(job, self.machine)
                 self._agenda.begin(job.generation)
             job.until_ns = self._agenda.until(job.generation, now)
-            self._current = job
+            self._current, self._stepped_ns = job, now
             return job
 
     def _picked(self, now: int) -> int:
         """Earliest deadline first; a request that can wait no longer for a row takes one from the least urgent."""
-        rows = self.machine.free_rows
-        key = self._agenda.pick(now, rows)
-        first = self._jobs[self._agenda.pick(now, 1)] if rows == 0 else self._jobs[key]
-        if not first.started and rows == 0:
-            spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
-            answered = [job for job in self._jobs.values() if job.answered]
-            if answered and spare_ns < self.machine.profile.longest_run_ns:
-                least = max(answered, key=lambda job: (-job.priority, job.ready_ns))
-                least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
-                self._retire(least)
-                return first.generation
-        return key
+        key = self._agenda.pick(now, self.machine.free_rows)
+        first = self._jobs[self._agenda.pick(now, 1)]
+        if key == first.generation or first.started:
+            return key
+        answered = [job for job in self._jobs.values() if job.answered]
+        if not answered:
+            return key if key >= 0 else first.generation  # which will say that there is no row
+        spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
+        if spare_ns >= self.machine.profile.longest_run_ns:
+            return key
+        least = max(answered, key=lambda job: (-job.priority, job.ready_ns))
+        least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
+        self._retire(least)
+        return first.generation
 
     def _retire(self, job: Job) -> None:
         """Let go of a request, and wake its caller."""
         if job.steps is not None:
-            job.steps.close()
+            try:
+                job.steps.close()
+            except Exception as error:  # its row may be lost; the thread that serves the others must not
+                job.reason = job.reason or f"unexpected {error!r}"
         if self._jobs.pop(job.generation, None) is not None:
             self._agenda.remove(job.generation)
             self._unshared = True
@@ -249,7 +253,14 @@ class Worker:
         self._unshared = False
         if len(self._jobs) > 1:
             keys = self._agenda.keys()[:_MOST_SHARING]
-            self._agenda.grant(now, self._market.offers(self._jobs[key] for key in keys))
+            try:
+                offers = self._market.offers(self._jobs[key] for key in keys)
+            except Exception:  # nobody is promised anything then, and everybody still has what others leave
+                import logging  # takes longer to import than a request has to wait
+
+                logging.getLogger("anytime").exception("what thought is worth could not be worked out")
+                offers = []
+            self._agenda.grant(now, offers)
 
     def _step(self, job: Job) -> bool:
         """Take one step of a request; whether that was its last."""
