@@ -1,0 +1,124 @@
+"""The guarantee bench: figures from rows with known answers, disciplines that choose as they are named, samples kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.guarantee import figures
+from bench.guarantee.asking import Asked, asked
+from bench.guarantee.disciplines import BASELINES, LeastLaxity
+from bench.guarantee.faults import normal_after_recovery
+from bench.guarantee.kept import Kept
+from bench.guarantee.soak import growth
+
+
+def row(
+    number: int = 0, late: float = 0.0, control: float = 0.0, quality: float = 0.9, stopped: str = "deadline"
+) -> Asked:
+    valid = stopped != "rejected"
+    return Asked(number, 100.0, 5.0, 90.0, late, control, valid, valid, quality, stopped, "thought", 50)
+
+
+def test_lateness_is_held_to_the_control() -> None:
+    """One late request more than the control had is allowed, two are not."""
+    rows = [row(i) for i in range(1_000)]
+    rows[0] = row(0, late=0.5)
+    one = figures.unloaded(rows, [(0, 50, False)])[0]
+    rows[1] = row(1, late=0.5)
+    two = figures.unloaded(rows, [(0, 50, False)])[0]
+    rows[2] = row(2, control=0.5)
+    assert (one.measured, one.holds, two.measured, two.holds) == (1, True, 2, False)
+    assert figures.unloaded(rows, [(0, 50, False)])[0].holds
+
+
+def test_a_part_whose_control_was_late_is_void() -> None:
+    """More than one control in a thousand late, and the part says that it says nothing."""
+    rows = [row(i, control=1.0 if i < 2 else 0.0) for i in range(1_000)]
+    assert figures.void(rows)
+    assert "VOID, 2 of 1000" in figures.void_note("alone", rows)[0]
+    assert figures.void_note("alone", rows[2:]) == []
+
+
+def test_the_longest_run_of_misses_is_counted() -> None:
+    """Misses in a row, not in all."""
+    assert figures.longest_run([True, False, True, True, True, False, True]) == 3
+    assert figures.longest_run([]) == 0
+
+
+def test_goodput_is_compared_request_by_request() -> None:
+    """The ratio is above 1 where ours delivers more on every request, and 1 where it delivers the same."""
+    ours, theirs = [row(i, quality=0.9) for i in range(200)], [row(i, quality=0.6) for i in range(200)]
+    low, high = figures.goodput_ratio(ours, theirs)
+    assert low == pytest.approx(1.5)
+    assert high == pytest.approx(1.5)
+    assert figures.goodput_ratio(ours, ours) == (1.0, 1.0)
+
+
+def test_rejections_are_counted_where_there_is_room() -> None:
+    """At half the capacity nobody may be rejected, and at three times goodput must be near its peak."""
+    good = {name: [row(i) for i in range(100)] for name in ("quotas", "fcfs")}
+    crowds = {load: {name: list(rows) for name, rows in good.items()} for load in (0.5, 0.9, 1.5, 3.0)}
+    found = {figure.name: figure for figure in figures.concurrent(crowds)}
+    assert found["0.5 times capacity: rejected"].holds
+    assert found["goodput at 3 times capacity over its own peak"].measured == 1.0
+    crowds[0.5]["quotas"][0] = row(0, stopped="rejected", quality=0.0)
+    crowds[3.0]["quotas"] = [row(i, quality=0.1) for i in range(100)]
+    found = {figure.name: figure for figure in figures.concurrent(crowds)}
+    assert not found["0.5 times capacity: rejected"].holds
+    assert not found["goodput at 3 times capacity over its own peak"].holds
+    assert not found["3 times capacity: goodput over that of fcfs, 95 % interval"].holds
+
+
+def test_a_fault_is_survived_no_later_than_by_the_control() -> None:
+    """And behind a recovery every request is answered by the model; one that is struck itself does not count."""
+    rows = [[*row(0, late=0.2, control=0.3), 0.6, False], [*row(1, stopped="rejected"), 0.1, False]]
+    rows.append([*row(2, stopped="rejected"), 0.7, True])
+    normal = normal_after_recovery(rows)
+    assert normal == (1, 1)
+    latest, answered = figures.fault("killed", asked([r[:-2] for r in rows]), normal)
+    assert latest.holds
+    assert answered.holds
+    assert not figures.fault("killed", [row(late=0.4, control=0.3)], (0, 1))[0].holds
+
+
+@pytest.mark.parametrize(("name", "order"), [("fcfs", [1, 2, 3]), ("edf", [2, 3, 1]), ("least-laxity", [3, 2, 1])])
+def test_disciplines_choose_as_they_are_named(name: str, order: list[int]) -> None:
+    """By arrival, by deadline, or by the time left less the work left."""
+    agenda = BASELINES[name](8)
+    if isinstance(agenda, LeastLaxity):
+        agenda.thought_ns = 50
+    for key, ready_ns in ((1, 300), (2, 100), (3, 110)):
+        agenda.add(key, ready_ns, 10)
+    if isinstance(agenda, LeastLaxity):
+        agenda.spend(2, 30)
+    picked = []
+    while len(agenda):
+        picked.append(agenda.pick(0, 4))
+        agenda.remove(picked[-1])
+    assert picked == order
+
+
+def test_growth_is_of_the_last_quarter_over_the_second() -> None:
+    """What warms up at first is no growth; what goes on growing is."""
+    assert growth([(i, 10.0 if i < 4 else 20.0) for i in range(16)], 1) == 0.0
+    assert growth([(i, float(i)) for i in range(16)], 1) == 8.0
+
+
+def test_samples_are_measured_once(tmp_path: Path) -> None:
+    """What is in the file is not measured again, but for a broken last line; another bundle's file is refused."""
+    file, measured = tmp_path / "kept.jsonl", list[int]()
+
+    def measure() -> list[list[int]]:
+        measured.append(1)
+        return [[1, 2]]
+
+    assert Kept(file, "a").piece("x", measure) == [[1, 2]]
+    with file.open("a") as out:
+        out.write('{"identity": "a", "key": "y", "ro')
+    again = Kept(file, "a")
+    assert again.piece("x", measure) == [[1, 2]]
+    assert len(measured) == 1
+    with pytest.raises(SystemExit, match="move it away"):
+        Kept(file, "b")
