@@ -11,6 +11,8 @@ from bench.report import ROOT
 RESULTS = ROOT / "docs" / "results"
 TITLES = {
     "deadline": "On time, with an answer, with the thought that there was time for",
+    "guarantee": "Many requests, and bad days",
+    "soak": "For an hour",
     "reference": "The model gains from thinking",
     "anytime": "The best answer at every deadline",
     "together": "Several questions in one prompt",

@@ -1,4 +1,4 @@
-"""The guarantee bench: figures from rows with known answers, disciplines that choose as they are named, samples kept."""
+"""The guarantee bench: figures from rows with known answers, disciplines that choose as named, samples kept."""
 
 from __future__ import annotations
 
