@@ -19,7 +19,7 @@ from anytime.runtime.questions import Question, read_questions
 from bench.guarantee import concurrent, faults, figures, soak, unloaded
 from bench.guarantee.asking import Asked, asked, draw, floors_of
 from bench.guarantee.kept import Kept
-from bench.report import ROOT, Figure, Report, parser, progress
+from bench.report import Figure, Report, parser, progress
 
 ALONE, TOGETHER, SOAK = "alone", "together", "soak"
 PARTS = (ALONE, TOGETHER, *faults.FAULTS, SOAK)
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, quick: bool, keep: Path | None, minutes: float | None) -> None:
         self.quick, self._keep = quick, keep
-        self.questions: list[Question] = read_questions(ROOT / "data/questions/drive.test.jsonl")
+        self.questions: list[Question] = read_questions(faults.QUESTIONS)
         self.minutes = minutes if minutes is not None else (QUICK_MINUTES if quick else MINUTES)
         self.found: list[Figure] = []
         self.notes: list[str] = []

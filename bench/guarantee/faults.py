@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import random
 import shutil
@@ -20,10 +21,12 @@ from typing import Any
 from anytime import Isolation, Reasoner
 from anytime.bundle import Bundle
 from anytime.runtime.engine import FloatArray, Row, Seq
-from anytime.runtime.questions import Question
+from anytime.runtime.questions import Question, read_questions
 from bench.contenders import Request
 from bench.guarantee.asking import Asked, ask, draw, floors_of, seen, waited_ns
+from bench.report import ROOT
 
+QUESTIONS = ROOT / "data/questions/drive.test.jsonl"
 REQUESTS, PIECE = 1_000, 100
 BUDGETS_MS = (20.0, 100.0)
 RECOVERY_S = 0.5
@@ -31,6 +34,7 @@ _BETWEEN_S = (0.6, 1.6)  # from a fault to the next: longer than a recovery
 _PAUSE_S = (0.05, 0.3)
 _GIL_S = 0.1
 _SLOWER = 50
+CLOCK = "clock-set-back"
 
 Inject = Callable[[], None]
 
@@ -133,6 +137,14 @@ def gil_held(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
         yield reasoner, lambda: usleep(round(_GIL_S * 1e6))
 
 
+@contextlib.contextmanager
+def clock_set_back(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """The wall clock is set back by an hour, as far as this process can see it."""
+    shift = ctypes.CDLL(None).anytime_shift_clock
+    with Reasoner.load(bundle) as reasoner:
+        yield reasoner, lambda: shift(-3_600)
+
+
 FAULTS = {
     "hogs": hogs,
     "slow-step": slow_step,
@@ -141,6 +153,7 @@ FAULTS = {
     "paused": paused,
     "killed": killed,
     "gil-held": gil_held,
+    CLOCK: clock_set_back,
 }
 
 
@@ -165,6 +178,8 @@ def piece(fault: str, questions: Sequence[Question], number: int, count: int) ->
 
     A copy of the reference reasoner is asked, so that a fault which destroys it destroys nothing else.
     """
+    if fault == CLOCK and not hasattr(ctypes.CDLL(None), "anytime_shift_clock"):
+        return _with_a_clock_of_its_own(number, count)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
         shutil.copytree(Bundle.reference().path, bundle)
@@ -173,6 +188,19 @@ def piece(fault: str, questions: Sequence[Question], number: int, count: int) ->
             requests = draw(questions, count, BUDGETS_MS, floors_ns, f"{fault}/{number}")
             ask(reasoner, requests[0], "auto")  # everything is compiled and warm
             return _struck(reasoner, requests, inject, random.Random(f"{fault}/{number}/instants"))
+
+
+def _with_a_clock_of_its_own(number: int, count: int) -> list[list[Any]]:
+    """The same in a process whose wall clock can be set."""
+    with tempfile.TemporaryDirectory() as scratch:
+        library = Path(scratch) / "shift_clock.so"
+        source = Path(__file__).with_name("shift_clock.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"], check=True)
+        command = [sys.executable, "-m", "bench.guarantee.faults", CLOCK, str(number), str(count)]
+        environment = {**os.environ, "LD_PRELOAD": str(library)}
+        run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, cwd=ROOT)
+    rows: list[list[Any]] = json.loads(run.stdout)
+    return rows
 
 
 def _struck(reasoner: Reasoner, requests: Sequence[Request], inject: Inject, source: random.Random) -> list[list[Any]]:
@@ -207,3 +235,8 @@ def normal_after_recovery(rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
     fields = len(Asked._fields)
     calm = [Asked(*row[:fields]) for row in rows if row[fields] >= RECOVERY_S and not row[fields + 1]]
     return sum(row.valid for row in calm), len(calm)
+
+
+if __name__ == "__main__":
+    _fault, _number, _count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    print(json.dumps(piece(_fault, read_questions(QUESTIONS), _number, _count)))
