@@ -12,7 +12,6 @@ from bench.report import Figure
 
 BOOTSTRAPS = 2000
 MARGIN, MOST_REGRET, MOST_ERROR, LEAST_AUROC = 0.005, 0.01, 0.03, 0.8
-ACCURACY_SLACK = 0.005  # below the whole thought's accuracy, which still counts as the same when tuning for tokens
 
 Runs = dict[str, dict[str, Run]]  # policy → domain → run
 

@@ -14,7 +14,7 @@ from anytime.calibrate.replay import Replayer
 from anytime.runtime.forecast import Calibration, Forecast
 from anytime.runtime.policies.policy import Policy
 from bench.anytime.contenders import contenders, savers
-from bench.anytime.figures import ACCURACY_SLACK, index
+from bench.anytime.figures import index
 from bench.anytime.runs import Run, joined, run_all
 from bench.anytime.sets import Set
 
@@ -42,7 +42,7 @@ def for_tokens(one: Set, halves: Sequence[Replayer], budget_ns: int) -> dict[str
     chosen: dict[str, Policy] = {}
     for name, settings in compared.items():
         runs = [by_domain[0] for by_domain in tried[name]]
-        enough = [i for i, run in enumerate(runs) if index(run) >= whole - ACCURACY_SLACK]
+        enough = [i for i, run in enumerate(runs) if index(run) >= whole]
         cheapest = min(enough, key=lambda i: float(runs[i].spent.mean()), default=None)
         chosen[name] = settings[int(np.argmax([index(run) for run in runs])) if cheapest is None else cheapest]
     return chosen
