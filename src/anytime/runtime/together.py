@@ -113,7 +113,8 @@ def _packed(reasoner: Reasoner, alone: Sequence[_Group], answer: AnswerFormat, f
     thinking_ns = sum(group.thought_ns - group.floor_ns for group in alone)  # one after the other, packed or not
     places = [i for group in alone for i in group.places]
     together = _Group(places, prompt, several, floor_ns, floor_ns + thinking_ns, fast)
-    in_turn_ns = sum(group.need_ns - HANDOVER_NS for group in alone) + HANDOVER_NS  # no more than a bound: once will do
+    around_ns = HANDOVER_NS + reasoner.profile.delivery_ns  # no more than bounds of what is seldom taken: once will do
+    in_turn_ns = sum(group.need_ns - around_ns for group in alone) + around_ns
     return [together] if together.need_ns < _CLEARLY * in_turn_ns else alone
 
 
