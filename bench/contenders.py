@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from anytime import Answer, Health, Reasoner, Sampling
 from anytime.runtime.answers.formats import AnswerFormat
@@ -128,6 +128,19 @@ def ours(reasoner: Reasoner, request: Request) -> Outcome:
     return answer, clock.now(), found[-1] if found else None
 
 
+class _Nobody:
+    """A worker that does nothing, for a request that only waits."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def cancel(self, job: Job) -> None:
+        """There is nothing to stop."""
+
+    def running(self, job: Job) -> bool:
+        return False
+
+
 def control(reasoner: Reasoner, request: Request) -> Outcome:
     """The same wait and the same guard with no model: a request that is under way and that no engine works on."""
     machine = reasoner._machine
@@ -144,7 +157,8 @@ def control(reasoner: Reasoner, request: Request) -> Outcome:
         bank=AnswerBank(),
         started=True,
     )
-    pending = Pending(job, reasoner._worker, reasoner.bundle.id, received_ns, deadline_ns, FALLBACK)
+    nobody: Any = _Nobody(machine)
+    pending = Pending(job, nobody, reasoner.bundle.id, received_ns, deadline_ns, FALLBACK)
     return pending.result(), machine.clock.now(), None
 
 
