@@ -21,6 +21,7 @@ from typing import Any
 from anytime import Isolation, Reasoner
 from anytime.bundle import Bundle
 from anytime.runtime.engine import FloatArray, Row, Seq
+from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions
 from bench.contenders import Request
 from bench.guarantee.asking import Asked, ask, draw, floors_of, seen, waited_ns
@@ -159,11 +160,9 @@ FAULTS = {
 
 @contextlib.contextmanager
 def _unruly(bundle: Path) -> Iterator[tuple[Reasoner, Unruly]]:
-    with Reasoner.load(bundle) as reasoner:
-        machine = reasoner._machine
-        engine = Unruly(machine.engine)
-        for holder in (machine, machine.prefixes):
-            object.__setattr__(holder, "engine" if holder is machine else "_engine", engine)
+    loaded = open_bundle(bundle)
+    engine = Unruly(loaded.engine)
+    with Reasoner(engine, loaded.codec, find_profile(loaded, None, False), loaded.bundle) as reasoner:
         yield reasoner, engine
 
 
