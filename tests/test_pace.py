@@ -76,7 +76,7 @@ def test_a_slower_engine_closes_in_time(codec: Codec, profile: LatencyProfile) -
 def test_no_engine_is_taken_for_slow_for_ever(make_reasoner: MakeReasoner) -> None:
     """After a slowdown under which nothing fits any more, refusals lead back to trying."""
     reasoner, _, _ = make_reasoner(turns_at(0))
-    slow(reasoner._machine.pace, 40.0, bursts=4)
+    slow(reasoner._machine.pace, 80.0, bursts=4)
     answers = [reasoner.answer("what", budget=0.05, answer=LEFT_OR_RIGHT) for _ in range(8)]
     assert answers[0].stopped == "rejected"
     assert answers[-1].valid

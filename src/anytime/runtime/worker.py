@@ -122,8 +122,13 @@ class Worker:
 
     @property
     def _blocking_ns(self) -> int:
-        """What may pass before the engine looks up again."""
-        return self.machine.profile.longest_run_ns if self._current is not None else 0
+        """What may pass before the engine looks up again.
+
+        No step is longer than running the whole prompt anew, for another effort, and answering.
+        """
+        if (job := self._current) is None:
+            return 0
+        return instant_ns(self.machine.work(job.prompt_tokens, job.answer), self.machine.profile)
 
     def cancel(self, job: Job, stopped: Stopped = "cancelled", reason: str = "") -> None:
         """Nobody waits for more of a request: it ends at once where no step of it runs, else behind that step."""

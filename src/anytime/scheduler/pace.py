@@ -14,8 +14,9 @@ _NOTICED = 1.02  # a smaller change of pace or margin is not worth new coefficie
 class Pace:
     """Shown what every action of the engine took, it slows the profile down while the engine is slow.
 
-    ``profile`` and ``latency`` are those to plan with: predictions times the factor of ``Drift``, and margins that have
-    risen as its margin has. They are never faster than what was measured.
+    ``profile`` and ``latency`` are those to plan with: predictions times the factor of ``Drift``. They are never faster
+    than what was measured. Margins that have risen as that of ``Drift`` are for the next action, in ``latency`` alone:
+    added up over all of a request they would turn away what could be answered.
     """
 
     def __init__(self, measured: LatencyProfile) -> None:
@@ -28,7 +29,13 @@ class Pace:
     def latency(self, width: int = 1) -> Latency:
         """Costs of one sequence, or of so many side by side, as things are."""
         found = self._latencies.get(width)
-        return found or self._latencies.setdefault(width, self.profile.latency(width))
+        return found or self._latencies.setdefault(width, self._wary().latency(width))
+
+    def _wary(self) -> LatencyProfile:
+        """The profile with margins as they are now."""
+        fit, wider = self.profile.fit, self._margin / self._drift.planned_margin
+        margins = {"run_margin": fit.run_margin * wider, "step_margin": fit.step_margin * wider}
+        return msgspec.structs.replace(self.profile, fit=msgspec.structs.replace(fit, **margins))
 
     def ran(self, tokens: int, context: int, width: int, took_ns: int) -> None:
         """Sequences of this width each ran so many tokens at once behind a context."""
@@ -64,12 +71,10 @@ class Pace:
         if max(factor / self._factor, self._factor / factor, margin / self._margin, self._margin / margin) < _NOTICED:
             return
         self._factor, self._margin = factor, margin
-        fit, wider = self.measured.fit, margin / self._drift.planned_margin
+        fit = self.measured.fit
         slowed = msgspec.structs.replace(
             fit,
             **{name: getattr(fit, name) * factor for name in ("alpha", "beta", "gamma", "p", "q")},
-            run_margin=fit.run_margin * wider,
-            step_margin=fit.step_margin * wider,
             widths=tuple((width, p * factor, q * factor) for width, p, q in fit.widths),
         )
         self.profile = msgspec.structs.replace(self.measured, fit=slowed)
