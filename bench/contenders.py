@@ -129,7 +129,7 @@ def ours(reasoner: Reasoner, request: Request) -> Outcome:
 
 
 class _Nobody:
-    """A worker that does nothing, for a request that only waits."""
+    """A worker that works on a request for ever, and does nothing: for one that only waits."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -138,7 +138,7 @@ class _Nobody:
         """There is nothing to stop."""
 
     def running(self, job: Job) -> bool:
-        return False
+        return True
 
 
 def control(reasoner: Reasoner, request: Request) -> Outcome:

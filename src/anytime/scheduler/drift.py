@@ -10,7 +10,7 @@ from anytime.scheduler.profile import DELTA, LatencyProfile
 STEP, RUN = drift.STEP, drift.RUN  # what an action was: decode steps, or a run of several tokens
 
 _ETA = 0.05  # what the margin rises by after an overrun
-_MOST = 4.0  # what it rises to at most, where the profile has measured nothing worse
+_MOST = 2.0  # times the profile's margin is what it rises to at most
 _SUSTAINED = 1000  # actions
 _ALIKE = 1.2  # a regime explains the pace when they differ by no more than this
 
@@ -25,14 +25,14 @@ class Drift(drift.Drift):
 
     def __init__(self, profile: LatencyProfile) -> None:
         """Begins with the margin of a step, below which it never falls, because a burst of steps is one action here
-        and varies less than a step. The worst p99 of the profile's regimes is what it may rise to.
+        and varies less than a step. It may rise to twice that: near a short deadline a wider one costs more thought
+        than the answers that come too late without it.
 
         Raises:
             ValueError: the profile's margin of a step is not finite.
         """
-        worst = max((regime.tail.p99 for regime in profile.regimes), default=_MOST)
         margin = profile.fit.step_margin
-        super().__init__(margin, delta=DELTA, eta=_ETA, least=margin, most=max(_MOST, margin, worst))
+        super().__init__(margin, delta=DELTA, eta=_ETA, least=margin, most=_MOST * margin)
         self._paces = {regime.name: regime.tail.p50 for regime in profile.regimes}
 
     def report(self) -> str | None:
