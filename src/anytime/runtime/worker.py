@@ -221,7 +221,8 @@ class Worker:
             if not job.started:
                 job.started, job.steps = True, decode(job, self.machine)
                 self._agenda.begin(job.generation)
-            job.until_ns = self._agenda.until(job.generation, now)
+            # Who was hurried only closes its thought, and does so even where that comes later than was planned.
+            job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
             self._current, self._stepped_ns = job, now
             return job
 
