@@ -12,9 +12,9 @@ from anytime.bundle import Chat, Frame
 from anytime.errors import AnswerFormatError, PromptError, TaskFileError
 from anytime.ext.latency import Latency
 from anytime.runtime.answers.formats import Choices, Regex, Text
-from anytime.runtime.forecast import Forecast, fresh_terms
+from anytime.runtime.forecast import UNKNOWN, Forecast, fresh_terms
 from anytime.runtime.prompt import Codec
-from anytime.runtime.workload import LIKELIHOOD, PeriodicTask, task_of
+from anytime.runtime.workload import PeriodicTask, task_of
 from anytime.scheduler.admission import HANDOVER_NS, Work, floor_ns, longest_run_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
 from tests.conftest import MS, make_profile, write_bundle
@@ -102,7 +102,7 @@ def test_stages_cost_what_admission_says_and_bring_what_the_forecast_says(
     assert task.min_quality == 0.6
     for number, stage in enumerate(task.stages, 1):
         assert task.thought_ns(number) == thought_ns(work, stage.tokens, profile)
-        assert stage.quality == forecast.fresh(LIKELIHOOD, work.prompt_tokens, "choices", "", stage.tokens)
+        assert stage.quality == forecast.fresh(UNKNOWN, work.prompt_tokens, "choices", "", stage.tokens)
     assert task.stages[-1].tokens == 60  # one and a half times the expected length
     assert task.thinking_run_ns >= 8 * profile.latency().upper_ns(1, work.prompt_tokens + 60)
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from anytime.cli.common import out
+from anytime.runtime.forecast import UNKNOWN
 from anytime.runtime.loading import Loaded
-from anytime.runtime.workload import LIKELIHOOD
 from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.demand import MOST_DEADLINES, Finding, Point, utilization
 from anytime.scheduler.profile import LatencyProfile, difference
@@ -211,7 +211,7 @@ def _notes(told: Told) -> Iterator[str]:
     if any(task.phase_ns for task in told.tasks):
         yield "phases are not counted on: what holds when all tasks begin at once holds with any phases"
     if known:
-        yield f"right: forecast for questions like the calibration's whose first answer has likelihood {LIKELIHOOD:g}"
+        yield f"right: forecast for questions like the calibration's whose first answer has likelihood {UNKNOWN:g}"
     for task in told.tasks:
         if task.quality is None:
             yield f"{task.name!r} has no quality and no thought: the bundle is not calibrated for answers of its kind"

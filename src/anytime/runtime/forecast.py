@@ -18,6 +18,7 @@ from anytime.runtime.bank import Candidate
 
 CALIBRATION = "calibration.json"
 VERSION = 2
+UNKNOWN = 0.5  # stands in for the likelihood of a first answer that is not there, or was refused
 _LEAST, _MOST = 1e-6, 1.0 - 1e-6
 _FRESH_KNOTS = (0.5, 0.8, 1.0, 1.15)  # of the expected length, where the curve may bend
 _MOST_SHARE = 1.5  # beyond, a thought is as good as done

@@ -6,12 +6,12 @@ import itertools
 import math
 from collections.abc import Iterable
 
+from anytime.runtime.forecast import UNKNOWN
 from anytime.runtime.job import Job, Machine
 from anytime.scheduler.admission import Work, thought_ns
 from anytime.scheduler.stages import hull
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.2)  # of a thought's expected length, at which its worth is asked for
-_UNKNOWN = 0.8  # likelihood of a first answer that is not there yet
 _FINENESS = 2.0  # steps of a likelihood's logit, within which two requests are taken for alike
 _MOST_KNOWN = 4_096
 
@@ -24,6 +24,7 @@ class Market:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._known: dict[tuple[object, ...], list[Stage]] = {}
+        self._profile = machine.profile  # by which they were worked out
 
     def offers(self, jobs: Iterable[Job]) -> list[tuple[int, int, float]]:
         """``(key, cost_ns, gain)`` of every stage of these requests, in order."""
@@ -35,15 +36,16 @@ class Market:
         With a forecast, the worth of a thought is the probability that it ends right. Without one nothing is known but
         that more thought is worth ever less, so time is shared evenly.
         """
-        first = job.bank.found[0].likelihood if job.bank.found else _UNKNOWN
+        first = job.bank.found[0].likelihood if job.bank.found else UNKNOWN
         likelihood = min(1.0 - 1e-6, max(1e-6, first))
-        alike = round(_FINENESS * math.log(likelihood / (1.0 - likelihood)))
-        key = (alike, job.prompt_tokens // 16, job.answer.kind, job.answer.answer_steps, job.effort, job.answered)
         if job.effort is not None:  # under way: no two are alike
             return self._worked_out(job, likelihood)
+        if self._profile is not self._machine.profile or len(self._known) >= _MOST_KNOWN:
+            self._profile = self._machine.profile
+            self._known.clear()
+        alike = round(_FINENESS * math.log(likelihood / (1.0 - likelihood)))
+        key = (alike, job.prompt_tokens // 16, job.answer.kind, job.answer.answer_steps, job.answered)
         if key not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
             self._known[key] = self._worked_out(job, likelihood)
         return self._known[key]
 

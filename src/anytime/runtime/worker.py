@@ -16,7 +16,7 @@ from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
-from anytime.scheduler.admission import conclude_ns, instant_ns
+from anytime.scheduler.admission import Refusal, Work, admit, conclude_ns, instant_ns
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 
 MOST_REQUESTS = 1_024
@@ -59,13 +59,13 @@ class Worker:
             if any(other.request_id == job.request_id for other in self._jobs.values()):
                 raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
             self._supersede(job)
-            reason = self._refusal(job, now, mandatory_ns := instant_ns(work, machine.profile))
+            reason = self._refusal(job, now, work)
             if reason:
                 job.stopped, job.reason = "rejected", reason
                 job.end()
                 return
             self._jobs[job.generation] = job
-            self._agenda.add(job.generation, job.ready_ns, mandatory_ns, job.priority)
+            self._agenda.add(job.generation, job.ready_ns, instant_ns(work, machine.profile), job.priority)
             self._unshared = True
             self._changed.notify()
 
@@ -75,7 +75,7 @@ class Worker:
             for other in [other for other in self._jobs.values() if other.topic == job.topic]:
                 self.cancel(other, "stale", f"a newer question of the topic {job.topic!r} took its place")
 
-    def _refusal(self, job: Job, now: int, mandatory_ns: int) -> str:
+    def _refusal(self, job: Job, now: int, work: Work) -> str:
         """Why a request cannot be taken in; empty when it can, those that had to give way to it dropped."""
         left_ns = job.ready_ns - now
         if left_ns <= 0:
@@ -85,12 +85,11 @@ class Worker:
             return "the Reasoner is closed"
         if self.health() is Health.LOST:
             return "the engine does not come back from an earlier step: load a new Reasoner"
-        if left_ns < mandatory_ns:
+        alone = admit(work, left_ns, self.machine.profile)
+        if isinstance(alone, Refusal):
             self.machine.pace.doubt()
-            return (
-                f"{left_ns / NS_PER_MS:.1f} ms are left and the floor for {job.prompt_tokens} prompt tokens is "
-                f"{mandatory_ns / NS_PER_MS:.1f} ms: give more time or a shorter prompt"
-            )
+            return alone.reason
+        mandatory_ns = instant_ns(work, self.machine.profile)
         for other in self._expendable(job):
             if self._fits(job, now, mandatory_ns):
                 return ""

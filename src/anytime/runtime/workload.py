@@ -10,14 +10,13 @@ import msgspec
 from anytime.errors import PromptError, TaskFileError
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.formats import AnswerFormat
-from anytime.runtime.forecast import Forecast
+from anytime.runtime.forecast import UNKNOWN, Forecast
 from anytime.runtime.loop import MOST_STEPS
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.admission import Work, floor_ns, longest_run_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.taskset import Task, stages_of
 
-LIKELIHOOD = 0.5  # of the answer without thought, which nobody knows before it is given
 _PARTS, _MOST_PARTS = 16, 24  # of the expected length of a thought, up to which so many are looked at
 
 
@@ -71,7 +70,7 @@ def task_of(
                 f"{answer.kind!r}: calibrate it with such questions ('anytime calibrate'), or leave min_quality out"
             )
         return task
-    quality = forecast.fresh(LIKELIHOOD, prompt_tokens, answer.kind, codec.effort, 0)
+    quality = forecast.fresh(UNKNOWN, prompt_tokens, answer.kind, codec.effort, 0)
     thoughts = list(_thoughts(work, answer.kind, codec, profile, forecast))
     stages = stages_of(quality, [thought[:4] for thought in thoughts])
     longest = max((thought[4] for thought in thoughts), default=0)
@@ -111,7 +110,7 @@ def _thoughts(
             close_ns = latency.upper_ns(1 + work.close_tokens, context)
             yield (
                 sum(framing) + thought_ns(reframed, tokens, profile),
-                forecast.fresh(LIKELIHOOD, work.prompt_tokens, kind, effort, tokens),
+                forecast.fresh(UNKNOWN, work.prompt_tokens, kind, effort, tokens),
                 tokens,
                 effort,
                 max(*framing, burst_ns, close_ns),

@@ -8,10 +8,10 @@ from typing import Literal
 import msgspec
 
 from anytime.runtime.bank import Candidate
+from anytime.runtime.forecast import UNKNOWN
 from anytime.runtime.policies.policy import CONCLUDE, THINK, Plan, Verdict, View
 from anytime.runtime.policies.vote import final_answers, surest
 
-_UNKNOWN = 0.5  # likelihood of a first answer that the caller refused
 _PROBES = 1.05  # a thought with its probes takes so many times as long as one without
 _DEVIATIONS = 3.0  # of the predicted length, for which there must be room before a thought is said to fit
 
@@ -67,7 +67,7 @@ class Auto(msgspec.Struct, frozen=True):
         """The effort with the highest gain where an answer is wrong with probability ``doubt``, and that gain."""
         assert view.forecast is not None
         room = view.room(1)
-        known = view.found[0].likelihood if view.found else _UNKNOWN
+        known = view.found[0].likelihood if view.found else UNKNOWN
         gains = []
         for effort in efforts:
             promise = view.forecast.fresh(known, view.prompt_tokens, view.kind, effort, room)
