@@ -17,7 +17,7 @@ from typing import Any
 from rich.table import Table
 
 from anytime import Reasoner
-from anytime.runtime.engine import Engine, Row
+from anytime.runtime.engine import Burst, Engine, Row
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import read_questions
 from bench.report import ROOT, Figure, Report, parser, progress
@@ -63,7 +63,7 @@ def _overhead(bundle: Path | None, rounds: int) -> Samples:
         engine.run([Row(seq, [5] * context)], _GENERATION)
 
         def step(context: int = context) -> None:
-            engine.extend(seq, 5, 1, (), _GENERATION)
+            engine.extend([Burst(seq, 5, ())], 1, _GENERATION)
             engine.truncate(seq, context)
 
         for _ in range(rounds):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from anytime.ext.logits import greedy, pick
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
-from anytime.runtime.engine import Engine, FloatArray, Row, Seq
+from anytime.runtime.engine import Burst, Engine, FloatArray, Row, Seq
 from anytime.runtime.loading import Loaded
 from anytime.runtime.questions import Question
 
@@ -70,7 +70,7 @@ class Thinker:
             room = self._engine.spec.max_context - 16 - seq.length
             if room <= 0:
                 return text, False
-            text += self._engine.extend(seq, text[-1], min(_BURST, room), ends, 0)
+            text += self._engine.extend([Burst(seq, text[-1], ends)], min(_BURST, room), 0)[0]
         return text[:-1] if text[-1] in stops else text[: len(text) - len(tag)], True
 
     def _answer(self, seq: Seq, length: int, compiled: Compiled) -> tuple[str | None, float]:

@@ -13,7 +13,7 @@ import pytest
 from anytime.bundle import Bundle
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext import ort
-from anytime.runtime.engine import Engine, Health, Row, Snapshot
+from anytime.runtime.engine import Burst, Engine, Health, Row, Snapshot
 from anytime.runtime.loading import open_bundle
 
 PROMPT = [1, 40, 41, 42, 43, 44]
@@ -37,7 +37,7 @@ def test_ten_thousand_steps_take_no_memory(engine: Engine) -> None:
             engine.truncate(seq, 0)
             engine.truncate(beside, 0)
             engine.run([Row(seq, PROMPT)], 1)
-            engine.extend(seq, 5, 300, [], 1)
+            engine.extend([Burst(seq, 5, [])], 300, 1)[0]
             for _ in range(150):
                 engine.run([Row(seq, [7])], 1)
             for _ in range(25):
@@ -118,12 +118,12 @@ def test_a_burst_ends_behind_an_end_token(engine: Engine) -> None:
     """The end token is taken and not run; without it the burst has its full length."""
     seq = engine.open()
     engine.run([Row(seq, PROMPT)], 1)
-    taken = engine.extend(seq, 5, 12, [], 1)
+    taken = engine.extend([Burst(seq, 5, [])], 12, 1)[0]
     assert len(taken) == 12
     assert seq.length == len(PROMPT) + 12
     end = next((i for i in range(3, 12) if taken[i] not in taken[:i]), 11)
     engine.truncate(seq, len(PROMPT))
-    assert engine.extend(seq, 5, 12, [taken[end]], 1) == taken[: taken.index(taken[end]) + 1]
+    assert engine.extend([Burst(seq, 5, [taken[end]])], 12, 1)[0] == taken[: taken.index(taken[end]) + 1]
     assert seq.length == len(PROMPT) + taken.index(taken[end]) + 1
     engine.close(seq)
 
@@ -132,13 +132,13 @@ def test_a_burst_is_ended_from_another_thread(engine: Engine) -> None:
     """Terminating a burst keeps the tokens it has, and the engine goes on as if nothing had been."""
     seq = engine.open()
     engine.run([Row(seq, PROMPT)], 1)
-    whole = engine.extend(seq, 5, 900, [], 1)
+    whole = engine.extend([Burst(seq, 5, [])], 900, 1)[0]
     engine.truncate(seq, len(PROMPT))
     found: list[list[int]] = []
 
     def burst() -> None:
         try:
-            found.append(engine.extend(seq, 5, 900, [], 2))
+            found.append(engine.extend([Burst(seq, 5, [])], 900, 2)[0])
         except StepTerminated:
             found.append([])
 
@@ -153,9 +153,9 @@ def test_a_burst_is_ended_from_another_thread(engine: Engine) -> None:
     assert len(taken) < 900
     assert seq.length == len(PROMPT) + len(taken)
     with pytest.raises(StepTerminated):
-        engine.extend(seq, 5, 3, [], 2)
+        engine.extend([Burst(seq, 5, [])], 3, 2)[0]
     engine.truncate(seq, len(PROMPT))
-    assert engine.extend(seq, 5, 10, [], 3) == whole[:10]
+    assert engine.extend([Burst(seq, 5, [])], 10, 3)[0] == whole[:10]
     engine.close(seq)
 
 
@@ -164,7 +164,7 @@ def test_what_does_not_fit_the_context_is_refused(engine: Engine) -> None:
     seq = engine.open()
     engine.run([Row(seq, [5] * 1000)], 1)
     with pytest.raises(ValueError, match="25 tokens behind 1000 do not fit 1024"):
-        engine.extend(seq, 5, 25, [], 1)
+        engine.extend([Burst(seq, 5, [])], 25, 1)[0]
     with pytest.raises(ValueError, match="0 tokens behind 1000"):
         engine.run([Row(seq, [])], 1)
     with pytest.raises(ValueError, match="cannot truncate a sequence of 1000 tokens to 1001"):

@@ -24,7 +24,7 @@ def cap(pace: Pace) -> int:
 def slow(pace: Pace, times: float, bursts: int) -> None:
     for _ in range(bursts):
         predicted_ns = sum(pace.measured.latency().run_ns(1, 100 + i) for i in range(8))
-        pace.stepped(8, 100, round(times * predicted_ns))
+        pace.stepped(8, 100, 1, round(times * predicted_ns))
 
 
 def test_caps_shrink_within_twenty_steps_of_a_slowdown(profile: LatencyProfile) -> None:

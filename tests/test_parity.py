@@ -14,7 +14,7 @@ import pytest
 
 from anytime.ext import ort
 from anytime.ext.logits import greedy
-from anytime.runtime.engine import Engine, Row, Seq
+from anytime.runtime.engine import Burst, Engine, Row, Seq
 from anytime.runtime.loading import Loaded, open_bundle
 from anytime.runtime.ort.engine import OrtEngine
 from anytime.runtime.ort.shared import _ApartCache
@@ -127,7 +127,7 @@ def decode(
     while len(taken[0]) < STEPS:
         if burst:
             for seq, tokens in zip(seqs, taken, strict=True):
-                tokens.extend(engine.extend(seq, tokens[-1], min(5, STEPS - len(tokens)), [], 1))
+                tokens.extend(engine.extend([Burst(seq, tokens[-1], [])], min(5, STEPS - len(tokens)), 1)[0])
         else:
             logits = engine.run([Row(seq, tokens[-1:]) for seq, tokens in zip(seqs, taken, strict=True)], 1)
             for tokens, row in zip(taken, logits, strict=True):

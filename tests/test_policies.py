@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from anytime.errors import UsageError
 from anytime.runtime.bank import Candidate
-from anytime.runtime.engine import FloatArray, Row, Seq
+from anytime.runtime.engine import Burst, FloatArray, Row
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.adaptive import ConfidenceExit, Consensus, ValueOfComputation
 from anytime.runtime.policies.auto import Auto
@@ -181,11 +180,11 @@ class _Broken(ScriptedEngine):
                 row[:] = np.nan
         return logits
 
-    def extend(self, seq: Any, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
         if len(self.runs) + 1 >= self._break_at:
-            super().run([Row(seq, [token])], generation)
-            return [-1]
-        return super().extend(seq, token, 1, ends, generation)
+            super().run([Row(burst.seq, [burst.token]) for burst in bursts], generation)
+            return [[-1] for _ in bursts]
+        return super().extend(bursts, 1, generation)
 
 
 @pytest.mark.parametrize("break_at", [1, 2, 6, 12])
@@ -241,9 +240,9 @@ def test_without_probes_the_engine_takes_steps_in_a_row(codec: Codec, profile: L
     taken: list[int] = []
 
     class Counting(ScriptedEngine):
-        def extend(self, seq: Seq, token: int, steps: int, ends: Sequence[int], generation: int) -> list[int]:
-            taken.append(steps)
-            return super().extend(seq, token, steps, ends, generation)
+        def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
+            taken.append(count)
+            return super().extend(bursts, count, generation)
 
     script = thinker("a" * 160, lambda n: "left")
     decode_alone(script, 500 * MS, codec, profile, policy=Fixed(160), kind=Counting)

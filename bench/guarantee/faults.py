@@ -20,7 +20,7 @@ from typing import Any
 
 from anytime import Isolation, Reasoner
 from anytime.bundle import Bundle
-from anytime.runtime.engine import FloatArray, Row, Seq
+from anytime.runtime.engine import Burst, FloatArray, Row
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions
 from bench.contenders import Request
@@ -54,9 +54,9 @@ class Unruly:
         self._strike()
         return self._engine.run(rows, generation)  # type: ignore[no-any-return]
 
-    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
         self._strike()
-        return self._engine.extend(seq, token, count, ends, generation)  # type: ignore[no-any-return]
+        return self._engine.extend(bursts, count, generation)  # type: ignore[no-any-return]
 
     def _strike(self) -> None:
         armed, self.armed = self.armed, None

@@ -9,7 +9,7 @@ import numpy as np
 
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext.latency import Latency
-from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
+from anytime.runtime.engine import Burst, EngineSpec, FloatArray, Health, Row, Seq, Snapshot
 
 
 class MockClock:
@@ -111,20 +111,24 @@ class ScriptedEngine:
         row.seq.state, row.seq.length = tokens, len(tokens)
         return logits
 
-    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
-        taken: list[int] = []
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
+        tokens = [burst.token for burst in bursts]
+        taken: list[list[int]] = []
         while len(taken) < count:
             try:
-                (logits,) = self.run([Row(seq, [token])], generation)
+                found = self.run([Row(burst.seq, [token]) for burst, token in zip(bursts, tokens, strict=True)], generation)
             except StepTerminated:
                 if not taken:
                     raise
                 break
-            token = int(logits[0].argmax())
-            taken.append(token)
-            if token in ends:
+            tokens = [int(logits[0].argmax()) for logits in found]
+            taken.append(tokens)
+            if any(token in burst.ends for burst, token in zip(bursts, tokens, strict=True)):
                 break
-        return taken
+        return [list(row) for row in zip(*taken, strict=True)]
+
+    def span(self, seqs: Sequence[Seq]) -> int:
+        return len(seqs)
 
     def terminate(self, generation: int) -> None:
         self._terminated = generation

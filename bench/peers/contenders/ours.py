@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anytime.ext.logits import greedy
-from anytime.runtime.engine import Row
+from anytime.runtime.engine import Burst, Row
 from anytime.runtime.loading import open_bundle
 from bench.peers.protocol import serve
 
@@ -20,7 +20,7 @@ class Ours:
         return greedy(self._engine.run([Row(self._seq, tokens)], _GENERATION)[0][0])
 
     def step(self, token: int) -> int:
-        return self._engine.extend(self._seq, token, 1, (), _GENERATION)[0]
+        return self._engine.extend([Burst(self._seq, token, ())], 1, _GENERATION)[0][0]
 
 
 if __name__ == "__main__":

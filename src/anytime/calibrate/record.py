@@ -16,7 +16,7 @@ from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.answers.formats import Text
 from anytime.runtime.answers.writing import run_each, write_answers
-from anytime.runtime.engine import Engine, FloatArray, Row, Seq
+from anytime.runtime.engine import Burst, Engine, FloatArray, Row, Seq
 from anytime.runtime.prompt import Codec
 from anytime.runtime.questions import Question
 from anytime.runtime.sampling import Sampler, Sampling
@@ -167,7 +167,7 @@ class Recorder:
             if greedy:
                 (chain,) = going
                 steps = min(_BURST, room - chain.seq.length)
-                taken = self.engine.extend(chain.seq, chain.pending, steps, ends, 0)
+                (taken,) = self.engine.extend([Burst(chain.seq, chain.pending, ends)], steps, 0)
                 for token in (chain.pending, *taken[:-1]):
                     chain.commit(token)
                 chain.pending = taken[-1]

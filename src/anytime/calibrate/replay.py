@@ -227,6 +227,12 @@ class _Replayed:
         for line in self._lines:
             self._commit(line, taken)
 
+    def ahead(self) -> None:
+        """What is recorded is not run, so nothing can be run beside it."""
+
+    def took(self, taken: Sequence[int]) -> None:
+        """Never: nothing is ahead."""
+
     def probe(self, source: Source) -> list[Candidate]:
         self._spend(self._machine.latency_of(self.width).run_ns(1 + self._close, self.context))
         for line in self._lines:

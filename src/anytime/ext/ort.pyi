@@ -3,6 +3,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+IDLE: int
+
 class OrtError(RuntimeError): ...
 class Terminated(Exception): ...
 
@@ -46,8 +48,8 @@ class Binding:
         control: Control,
         generation: int,
         memory: StepMemory,
-        token: int,
-        length: int,
+        tokens: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
         count: int,
         ends: npt.NDArray[np.int64],
-    ) -> list[int]: ...
+    ) -> npt.NDArray[np.int64]: ...

@@ -51,6 +51,7 @@ cdef OrtAllocator *_allocator = NULL
 cdef str _version = ""
 
 _TYPES = {np.dtype(np.float32): 1, np.dtype(np.int32): 6, np.dtype(np.int64): 7}  # ONNXTensorElementDataType
+IDLE = -1  # instead of a token: the row takes no part
 cdef enum:
     _ERRORS_ONLY = 3  # log severity
     _DEVICE_ALLOCATOR = 0
@@ -298,48 +299,53 @@ cdef class Binding:
             raise Terminated("the run was terminated")
         _check(status)
 
-    def extend(self, Control control, long generation, StepMemory memory, long token, long length, long count,
-               int64_t[::1] ends):
-        """Up to ``count`` greedy steps in a row without the GIL: run ``token``, take the likeliest next one, run that.
+    def extend(self, Control control, long generation, StepMemory memory, int64_t[::1] tokens, int64_t[::1] lengths,
+               long count, int64_t[:, ::1] ends):
+        """Up to ``count`` greedy steps in a row without the GIL: run each row's token, take its likeliest next one, go on.
 
-        Ends behind a token of ``ends``, or with -1 where the logits are no numbers. The tokens taken; each but the last
-        was run, behind ``length`` others.
+        Ends behind a step in which a row took one of its ``ends`` [rows, any], or -1 because its logits are no numbers.
+        Rows whose token is ``IDLE`` only write behind their length. The tokens taken, [steps, rows]; all but the last
+        of a row were run, the first behind ``lengths`` others.
 
         Raises:
             Terminated: before the first step was done.
             OrtError: a step failed.
         """
         cdef OrtStatus *status = NULL
-        cdef long done = 0
-        cdef int64_t next_token = token
+        cdef long done = 0, row, rows = tokens.shape[0]
+        cdef int64_t token
         cdef bint told, at_end = False
-        cdef int64_t *taken = <int64_t *>PyMem_Malloc(count * sizeof(int64_t))
-        if taken == NULL:
-            raise MemoryError()
-        try:
-            control._begin(generation)
-            with nogil:
-                while done < count and not at_end:
-                    memory._place(0, next_token, length + done)
-                    status = _api.RunWithBinding(self._session._session, control._options, self._binding)
-                    if status != NULL:
-                        break
-                    next_token = argmax(&memory._logits[0], memory._vocab)
-                    taken[done] = next_token
-                    done += 1
-                    at_end = next_token < 0  # no numbers to choose by
-                    for i in range(ends.shape[0]):
-                        at_end = at_end or ends[i] == next_token
-                told = control._end()
-            if told and status != NULL:
-                _api.ReleaseStatus(status)
-                status = NULL
-                if done == 0:
-                    raise Terminated("the run was terminated")
-            _check(status)
-            return [taken[i] for i in range(done)]
-        finally:
-            PyMem_Free(taken)
+        cdef int64_t[:, ::1] taken = np.empty((count, rows), dtype=np.int64)
+        control._begin(generation)
+        with nogil:
+            while done < count and not at_end:
+                for row in range(rows):
+                    if tokens[row] < 0:
+                        memory._place(row, 0, lengths[row])
+                    else:
+                        token = tokens[row] if done == 0 else taken[done - 1, row]
+                        memory._place(row, token, lengths[row] + done)
+                status = _api.RunWithBinding(self._session._session, control._options, self._binding)
+                if status != NULL:
+                    break
+                for row in range(rows):
+                    taken[done, row] = tokens[row]
+                    if tokens[row] < 0:
+                        continue
+                    token = argmax(&memory._logits[row * memory._vocab], memory._vocab)
+                    taken[done, row] = token
+                    at_end = at_end or token < 0  # no numbers to choose by
+                    for i in range(ends.shape[1]):
+                        at_end = at_end or ends[row, i] == token
+                done += 1
+            told = control._end()
+        if told and status != NULL:
+            _api.ReleaseStatus(status)
+            status = NULL
+            if done == 0:
+                raise Terminated("the run was terminated")
+        _check(status)
+        return np.asarray(taken[:done])
 
     def __dealloc__(self):
         if self._binding != NULL:

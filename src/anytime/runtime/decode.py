@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 from anytime.errors import EngineError, StepTerminated
-from anytime.runtime.job import Job, Machine
+from anytime.runtime.job import Job, Machine, Steps
 from anytime.runtime.loop import Loop
 from anytime.runtime.thought.team import Team
 from anytime.scheduler.admission import Refusal, admit
 
 
-def decode(job: Job, machine: Machine) -> Generator[None, None, None]:
+def decode(job: Job, machine: Machine) -> Steps:
     """Answer a job as well as its time allows; every outcome is left in the job and its bank.
 
-    Yields between two steps of the engine. Closed there, it gives its rows back, like at its end.
+    Yields between two steps of the engine, what it would run next where that can be run beside others'. Sent the tokens
+    of that, it goes on behind them; else it takes its step by itself. Closed there, it gives its rows back, like at its
+    end.
 
     Raises:
         EngineError: the engine failed.

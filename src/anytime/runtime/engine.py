@@ -47,6 +47,14 @@ class Row(msgspec.Struct, frozen=True):
     want: int = 1
 
 
+class Burst(msgspec.Struct, frozen=True):
+    """Greedy steps of a sequence in a row: the token to begin with, and those at which to end."""
+
+    seq: Seq
+    token: int
+    ends: Sequence[int]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Keys and values of a sequence outside the engine: [2 · layers, head, position, channel]."""
 
@@ -112,16 +120,20 @@ class Engine(Protocol):
         """
         ...
 
-    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
-        """Up to ``count`` greedy steps: run ``token``, take the likeliest next one, run that, and so on.
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
+        """Up to ``count`` greedy steps of all bursts: run each one's token, take its likeliest next one, run that.
 
-        Ends early behind a token of ``ends``, or when it is terminated after a step. The tokens taken; each but the
-        last has been run.
+        Ends early behind a step in which one of them took a token of its ``ends``, or when it is terminated after a
+        step. The tokens that each took, of all as many; each but the last has been run.
 
         Raises:
             StepTerminated: ``terminate(generation)`` came before the first step was done.
             EngineError: the backend failed.
         """
+        ...
+
+    def span(self, seqs: Sequence[Seq]) -> int | None:
+        """Rows that a step of all these sequences computes, those that lie between them included; None if it cannot."""
         ...
 
     def terminate(self, generation: int) -> None:

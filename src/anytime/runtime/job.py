@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -11,7 +12,7 @@ from anytime.ext.latency import Latency
 from anytime.runtime.answer import Stopped
 from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.engine import Engine, FloatArray, Row, Seq
+from anytime.runtime.engine import Burst, Engine, FloatArray, Row
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
@@ -21,6 +22,17 @@ from anytime.scheduler.admission import Work
 from anytime.scheduler.clock import Clock
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """Greedy steps that a request would take next: at most ``count``, of which its deadline may leave less."""
+
+    burst: Burst
+    count: int
+
+
+LookAhead: TypeAlias = Callable[[], Ahead | None]
+Steps: TypeAlias = Generator[LookAhead | None, Sequence[int] | None, None]
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -56,11 +68,13 @@ class Machine(msgspec.Struct, frozen=True):
         self.pace.ran(tokens, context, width, self.clock.now() - started_ns)
         return found
 
-    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
         """``Engine.extend``, and its time taken note of."""
-        context, started_ns = seq.length, self.clock.now()
-        taken = self.engine.extend(seq, token, count, ends, generation)
-        self.pace.stepped(len(taken), context, self.clock.now() - started_ns)
+        context = sum(burst.seq.length for burst in bursts) // len(bursts)
+        width = (len(bursts) > 1 and self.engine.span([burst.seq for burst in bursts])) or len(bursts)
+        started_ns = self.clock.now()
+        taken = self.engine.extend(bursts, count, generation)
+        self.pace.stepped(len(taken[0]), context, width, self.clock.now() - started_ns)
         return taken
 
     @property
@@ -103,7 +117,8 @@ class Job(msgspec.Struct, eq=False):
     done: threading.Event = msgspec.field(default_factory=threading.Event)
     news: threading.Event = msgspec.field(default_factory=threading.Event)  # a better answer, or the end
     moved: threading.Event = msgspec.field(default_factory=threading.Event)  # another deadline, or the end
-    steps: Generator[None, None, None] | None = None  # what it does in the engine, one step at a time
+    steps: Steps | None = None  # what it does in the engine, one step at a time
+    look_ahead: LookAhead | None = None  # what comes next, as told behind the last of them
     until_ns: int = 0  # others need the engine from here on; at most ``ready_ns``
     started: bool = False
     answered: bool = False  # the instant answer was tried

@@ -2,14 +2,14 @@
 
 The policy says what to think; this loop keeps the deadline. What can be done next is decided by
 ``ext.latency.Latency.next_action`` from the time left alone, and nothing is begun that would not leave time for a close
-behind it. Between two steps the engine may serve another request (``worker``), so the loop is a generator that yields
-there. Nothing here reads a clock other than the machine's.
+behind it. Between two steps the engine may serve another request (``worker``), or run this one's next steps beside
+another's, so the loop is a generator that yields there what would come next. Nothing here reads a clock other than the machine's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -17,7 +17,8 @@ import msgspec
 from anytime.ext.latency import CLOSE, PROBE, Latency
 from anytime.runtime.answer import Source, Stopped
 from anytime.runtime.bank import Candidate
-from anytime.runtime.job import Job, Machine
+from anytime.runtime.engine import Burst
+from anytime.runtime.job import Ahead, Job, Machine, Steps
 from anytime.runtime.policies.policy import CONCLUDE, Extend, Plan, View
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
@@ -53,6 +54,8 @@ class Thinking(Protocol):
     def stop(self) -> None: ...
     def extend(self, text: str) -> None: ...
     def advance(self, steps: int, left_ns: int, room: int) -> None: ...
+    def ahead(self) -> Burst | None: ...
+    def took(self, taken: Sequence[int]) -> None: ...
     def probe(self, source: Source) -> list[Candidate]: ...
     def finish(self, every: bool) -> list[Candidate]: ...
 
@@ -68,23 +71,27 @@ class Loop:
         self._thought = 0  # tokens of the one that ended last
         self._spacing = 0
 
-    def run(self) -> Generator[None, None, None]:
+    def run(self) -> Steps:
         """Think until the policy is content, nothing is left to think, or the time is up; outcomes are in the job."""
         while self._team.feed():
-            yield
+            yield None
         self._offer(self._team.begin())
         self._job.answered = True
-        yield
+        yield None
         verdict = self._job.policy.begin(self._view())
         if self._job.bank.found and (verdict == CONCLUDE or self._job.hurried):
             self._job.stopped = "early"
         elif self._start(verdict if isinstance(verdict, Plan) else Plan()):
             yield from self._think()
 
-    def _think(self) -> Generator[None, None, None]:
+    def _think(self) -> Steps:
         while self._team.width:
-            yield
-            if self._job.cancelled or not self._go_on():
+            taken = yield self._ahead
+            if self._job.cancelled:
+                return
+            if taken is not None:
+                self._team.took(taken)
+            elif not self._go_on():
                 return
         # the lines have not ended, they were dropped
         self._job.stopped, self._job.reason = "error", "the model's logits were no numbers: it cannot go on"
@@ -119,7 +126,7 @@ class Loop:
             self._cut()
             self._job.stopped = "early"
             return False
-        if self._plan.limit is not None and team.tokens >= self._plan.limit:
+        if self._limited:
             return self._cut()
         left_ns = self._left_ns()
         action = self._latency.next_action(
@@ -134,15 +141,33 @@ class Loop:
         team.advance(self._steps(left_ns), left_ns, self._room())
         return True
 
+    def _ahead(self) -> Ahead | None:
+        """What comes next, where that is nothing but more of one greedy thought."""
+        team, job = self._team, self._job
+        if job.hurried or job.cancelled or team.over or self._limited or self._room() <= 0 or self._probe_due():
+            return None
+        burst = team.ahead()
+        return Ahead(burst, self._most_steps()) if burst is not None else None
+
     def _steps(self, left_ns: int) -> int:
-        """Steps in a row that are sure to leave time for the close, up to where a probe or the limit may be."""
+        """Steps in a row that are sure to leave time for the close."""
+        context, most = self._team.context, self._most_steps()
+        return max(1, self._latency.sure_steps(left_ns, context, self._close, self._answer_steps, most))
+
+    def _most_steps(self) -> int:
+        """Steps in a row up to where a probe or the limit may be."""
         team = self._team
         room = min(self._room(), MOST_STEPS)
         if self._plan.probes:
             room = min(room, 2 * self._spacing - 1 - team.since_probe)
         if self._plan.limit is not None:
             room = min(room, self._plan.limit - team.tokens)
-        return max(1, self._latency.sure_steps(left_ns, team.context, self._close, self._answer_steps, room))
+        return room
+
+    @property
+    def _limited(self) -> bool:
+        """Whether the plan's limit is reached."""
+        return self._plan.limit is not None and self._team.tokens >= self._plan.limit
 
     def _finish(self, full: bool) -> bool:
         """Answer for good on the lines that end here; all of them when the context is full."""
@@ -208,7 +233,7 @@ class Loop:
             if self._team.over or self._room() <= 0:
                 self._finish(self._room() <= 0)
                 return
-            if self._plan.limit is not None and self._team.tokens >= self._plan.limit:
+            if self._limited:
                 self._cut()
                 return
             self._offer(self._team.probe("thought"))

@@ -7,11 +7,13 @@ stands still between two of its steps; its row of the engine keeps what it has t
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from anytime.errors import AnytimeError, UsageError
+from anytime.errors import AnytimeError, StepTerminated, UsageError
 from anytime.ext.agenda import Agenda
 from anytime.runtime.answer import Stopped
+from anytime.runtime.company import Company, company
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
 from anytime.runtime.job import Job, Machine
@@ -38,7 +40,7 @@ class Worker:
         self._changed = threading.Condition()
         self._unshared = False  # optional time must be shared out anew
         self._called_off: list[Job] = []  # begun, and still holding their rows
-        self._current: Job | None = None
+        self._current: tuple[Job, ...] = ()  # whose step runs, and who runs beside it
         self._stepped_ns = 0  # when the step that runs was begun
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="anytime-engine", daemon=True)
@@ -125,8 +127,9 @@ class Worker:
 
         No step is longer than running the whole prompt anew, for another effort, and answering.
         """
-        if (job := self._current) is None:
+        if not self._current:
             return 0
+        job, *_ = self._current
         return instant_ns(self.machine.work(job.prompt_tokens, job.answer), self.machine.profile)
 
     def cancel(self, job: Job, stopped: Stopped = "cancelled", reason: str = "") -> None:
@@ -135,7 +138,7 @@ class Worker:
             if job.done.is_set():
                 return
             job.called_off, job.reason = stopped, reason or job.reason
-            if self._current is job:
+            if job in self._current:
                 self.machine.engine.terminate(job.generation)
             elif job.started and job.generation in self._jobs:
                 self._agenda.answer(job.generation)  # it needs nothing any more
@@ -171,14 +174,14 @@ class Worker:
         return fits
 
     def health(self) -> Health:
-        if self._current is None:
+        if not self._current:
             return Health.READY
         running_ns = self.machine.clock.now() - self._stepped_ns
         return Health.LOST if running_ns > LOST_AFTER_S * NS_PER_S else Health.BUSY
 
     def running(self, job: Job) -> bool:
         """Whether a step of this request runs now."""
-        return self._current is job
+        return job in self._current
 
     def stop(self) -> None:
         with self._changed:
@@ -191,19 +194,26 @@ class Worker:
     # -- the engine's thread
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
-            over = self._step(job)
+        while (turn := self._next()) is not None:
+            over = [self._step(turn)] if isinstance(turn, Job) else self._step_together(turn)
             with self._changed:
-                self._current = None
-                if over or job.cancelled:
-                    self._retire(job)
-                elif job.answered and self._agenda.answer(job.generation):
-                    self._unshared = True  # what more thought is worth is known better now
-                else:
-                    self._agenda.spend(job.generation, self.machine.clock.now() - self._stepped_ns)
+                ran, self._current = self._current, ()
+                took_ns = self.machine.clock.now() - self._stepped_ns
+                if isinstance(turn, Company):  # what it would have taken alone, which it now needs no more
+                    took_ns = took_ns * turn.batch.alone_ns // turn.batch.together_ns
+                for job, ended in zip(ran, over, strict=True):
+                    self._stepped(job, ended, took_ns)
 
-    def _next(self) -> Job | None:
-        """The request whose turn it is, once there is one; None when the Reasoner is closed."""
+    def _stepped(self, job: Job, over: bool, took_ns: int) -> None:
+        if over or job.cancelled:
+            self._retire(job)
+        elif job.answered and self._agenda.answer(job.generation):
+            self._unshared = True  # what more thought is worth is known better now
+        else:
+            self._agenda.spend(job.generation, took_ns)
+
+    def _next(self) -> Job | Company | None:
+        """The request whose turn it is, once there is one, with those that run beside it; None when closed."""
         with self._changed:
             while True:
                 while self._called_off:
@@ -222,8 +232,12 @@ class Worker:
                 self._agenda.begin(job.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
-            self._current, self._stepped_ns = job, now
-            return job
+            beside = self._beside(job, now) if len(self._jobs) > 1 else None
+            self._current, self._stepped_ns = beside.jobs if beside else (job,), now
+            return beside or job
+
+    def _beside(self, job: Job, now: int) -> Company | None:
+        return company(job, (self._jobs[key] for key in self._agenda.keys()), self.machine, self._agenda, now)
 
     def _picked(self, now: int) -> int:
         """Earliest deadline first; a request that can wait no longer for a row takes one from the least urgent."""
@@ -267,11 +281,22 @@ class Worker:
                 offers = []
             self._agenda.grant(now, offers)
 
-    def _step(self, job: Job) -> bool:
-        """Take one step of a request; whether that was its last."""
+    def _step_together(self, turn: Company) -> list[bool]:
+        """Run what comes next of several requests; of which of them that was the last."""
+        first, *rest = turn.jobs
+        try:
+            taken = self.machine.extend([one.burst for one in turn.ahead], turn.batch.steps, first.generation)
+        except StepTerminated as error:
+            return [self._step(first, error=error), *(False for _ in rest)]
+        except Exception as error:
+            return [self._step(job, error=error) for job in turn.jobs]
+        return [self._step(job, tokens) for job, tokens in zip(turn.jobs, taken, strict=True)]
+
+    def _step(self, job: Job, taken: Sequence[int] | None = None, error: Exception | None = None) -> bool:
+        """Take one step of a request, or tell it what was run of it; whether that was its last."""
         assert job.steps is not None
         try:
-            next(job.steps)
+            job.look_ahead = job.steps.throw(error) if error is not None else job.steps.send(taken)
         except StopIteration:
             return True
         except AnytimeError as error:

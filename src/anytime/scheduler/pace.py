@@ -39,20 +39,24 @@ class Pace:
 
     def ran(self, tokens: int, context: int, width: int, took_ns: int) -> None:
         """Sequences of this width each ran so many tokens at once behind a context."""
-        plain = self._plain.get(width) or self._plain.setdefault(width, self.measured.latency(width))
+        plain = self._measured(width)
         self._drift.update(max(1, plain.run_ns(tokens, context)), max(0, took_ns), STEP if tokens == 1 else RUN)
         self._follow()
 
-    def stepped(self, steps: int, context: int, took_ns: int) -> None:
-        """One sequence took so many steps in a row.
+    def stepped(self, steps: int, context: int, width: int, took_ns: int) -> None:
+        """So many sequences side by side, on average behind such a context, took so many steps in a row.
 
         They count for half as many actions: a stall within them must not look like eight slow steps, and eight slow
         steps are half of the window after which a slower engine is noticed.
         """
-        predicted_ns = sum(self._plain[1].run_ns(1, context + i) for i in range(steps))
+        plain = self._measured(width)
+        predicted_ns = sum(plain.run_ns(1, context + i) for i in range(steps))
         for _ in range((steps + 1) // 2):
             self._drift.update(max(1, predicted_ns), max(0, took_ns), STEP)
         self._follow()
+
+    def _measured(self, width: int) -> Latency:
+        return self._plain.get(width) or self._plain.setdefault(width, self.measured.latency(width))
 
     def doubt(self) -> None:
         """A request was refused for want of time: half of the slowness is forgotten, so that it is tried again.

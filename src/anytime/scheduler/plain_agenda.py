@@ -102,6 +102,16 @@ class PlainAgenda:
         own_ns = entry.needs_ns + min(self.slacks_ns(now)[i:])
         return min(entry.ready_ns, now + max(entry.mandatory_ns, own_ns))
 
+    def affords(self, now: int, key: int, keys: Iterable[int], alone_ns: int, together_ns: int) -> bool:
+        def done_ns(running: set[int], took_ns: int) -> list[int]:
+            """When everything due by each deadline is done, if these run first, for so long."""
+            needs = [entry.needs_ns - min(alone_ns, entry.needs_ns) * (entry.key in running) for entry in self.entries]
+            return [now + took_ns + sum(needs[: i + 1]) for i in range(len(needs))]
+
+        alone, together = done_ns({key}, alone_ns), done_ns({key, *keys}, together_ns)
+        deadlines = [entry.ready_ns for entry in self.entries]
+        return all(b <= deadline or b <= a for a, b, deadline in zip(alone, together, deadlines, strict=True))
+
     def grant(self, now: int, stages: Iterable[tuple[int, int, float]]) -> None:
         for entry in self.entries:
             entry.granted_ns = 0

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from anytime.bundle import Bundle, Manifest
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext import ort
-from anytime.runtime.engine import EngineSpec, FloatArray, Health, Row, Seq, Snapshot
+from anytime.runtime.engine import Burst, EngineSpec, FloatArray, Health, Row, Seq, Snapshot
 from anytime.runtime.ort.native import graph_for, load_library, open_session
 from anytime.runtime.ort.shared import SharedCache, check_in_place
 from anytime.targets import available_bytes, memory_bytes
@@ -42,8 +41,15 @@ class Cache(Protocol):
         self, states: Sequence[_State], tokens: Sequence[int], lengths: Sequence[int], generation: int
     ) -> list[FloatArray]: ...
     def extend(
-        self, state: _State, token: int, length: int, count: int, ends: npt.NDArray[np.int64], generation: int
-    ) -> list[int]: ...
+        self,
+        states: Sequence[_State],
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        count: int,
+        ends: Sequence[Sequence[int]],
+        generation: int,
+    ) -> list[list[int]]: ...
+    def span(self, states: Sequence[_State]) -> int | None: ...
 
 
 class OrtEngine:
@@ -116,15 +122,21 @@ class OrtEngine:
         found = [(self._cache.run(*run, generation)) for run in runs]
         return found if len(found) == 1 else [logits.copy() for logits in found]
 
-    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
-        self._check_room(seq, count)
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
+        for burst in bursts:
+            self._check_room(burst.seq, count)
+        states, lengths = [burst.seq.state for burst in bursts], [burst.seq.length for burst in bursts]
+        tokens, ends = [burst.token for burst in bursts], [burst.ends for burst in bursts]
         try:
-            stops = np.array(ends, dtype=np.int64)
-            taken = self._cache.extend(seq.state, token, seq.length, count, stops, generation)
+            taken = self._cache.extend(states, tokens, lengths, count, ends, generation)
         except (ort.Terminated, ort.OrtError) as error:
             raise _translated(error) from error
-        seq.length += len(taken)
+        for burst in bursts:
+            burst.seq.length += len(taken[0])
         return taken
+
+    def span(self, seqs: Sequence[Seq]) -> int | None:
+        return self._cache.span([seq.state for seq in seqs])
 
     def _check_room(self, seq: Seq, tokens: int) -> None:
         if tokens < 1 or seq.length + tokens > self.spec.max_context:

@@ -101,18 +101,27 @@ class GrowingCache:
             raise
 
     def extend(
-        self, past: Past, token: int, length: int, count: int, ends: npt.NDArray[np.int64], generation: int
-    ) -> list[int]:
-        taken: list[int] = []
+        self,
+        pasts: Sequence[Past],
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        count: int,
+        ends: Sequence[Sequence[int]],
+        generation: int,
+    ) -> list[list[int]]:
+        taken: list[list[int]] = []
         while len(taken) < count:
             try:
-                logits = self.run(past, [token], length + len(taken), 1, generation)
+                found = self.steps(pasts, tokens, [length + len(taken) for length in lengths], generation)
             except ort.Terminated:
                 if not taken:
                     raise
                 break
-            token = greedy(logits[0])
-            taken.append(token)
-            if token in ends:
+            tokens = [greedy(logits[0]) for logits in found]
+            taken.append(tokens)
+            if any(token < 0 or token in stops for token, stops in zip(tokens, ends, strict=True)):
                 break
-        return taken
+        return [list(row) for row in zip(*taken, strict=True)]
+
+    def span(self, pasts: Sequence[Past]) -> int:
+        return len(pasts)

@@ -1,7 +1,8 @@
 """Keys and values in buffers of a fixed size, which the graph reads and extends in place.
 
 A row is a slot of ``rows`` × ``context`` buffers, one pair a layer, taken once. Truncating costs nothing, because what
-lies behind a sequence's length is never read; forking copies what is in use. Rows side by side run as one batch.
+lies behind a sequence's length is never read; forking copies what is in use. Rows side by side run as one batch. A row
+that lies between two others of a batch may run along idly, for what it writes lies behind its length.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class SharedCache:
         self, session: ort.Session, control: ort.Control, kv: KvLayout, rows: int, context: int, vocab: int
     ) -> None:
         self.rows = rows
-        self._session, self._control, self._vocab = session, control, vocab
+        self._session, self._control, self._vocab, self._context = session, control, vocab, context
         self._past = [f"past_key_values.{i}.{part}" for i in range(kv.layers) for part in ("key", "value")]
         # Pages are taken by the system when they are first written to, so unused rows cost nothing but address space.
         self._arrays = [np.zeros((rows, kv.heads, context, kv.head_dim), dtype=kv.dtype) for _ in self._past]
@@ -32,6 +33,7 @@ class SharedCache:
         self._steps: dict[tuple[int, int], ort.Binding] = {}
         self._runs: dict[int, ort.Binding] = {}
         self._free = list(range(rows))
+        self._lengths = [0] * rows
 
     @property
     def free_rows(self) -> int:
@@ -54,13 +56,17 @@ class SharedCache:
         taken = self._take(n, beside=row)
         for array in self._arrays:
             array[taken, :, :length] = array[row, :, :length]
+        for fork in taken:
+            self._lengths[fork] = length
         return taken
 
     def truncate(self, row: int, length: int) -> None:
         """What lies behind the length is never read."""
+        self._lengths[row] = length
 
     def close(self, row: int) -> None:
         self._free = sorted([*self._free, row])
+        self._lengths[row] = 0
 
     def read(self, row: int, length: int) -> FloatArray:
         cache: FloatArray = np.stack([array[row, :, :length] for array in self._arrays])
@@ -79,6 +85,7 @@ class SharedCache:
         except ValueError:
             self.close(row)
             raise
+        self._lengths[row] = cache.shape[2]
         return row
 
     def run(self, row: int, tokens: Sequence[int], length: int, want: int, generation: int) -> FloatArray:
@@ -92,6 +99,7 @@ class SharedCache:
         binding.bind_input("first_logit", ort.Tensor(np.array([len(tokens) - want], dtype=np.int64)))
         binding.bind_output("logits", ort.Tensor(logits))
         binding.run(self._control, generation)
+        self._lengths[row] = total
         found: FloatArray = logits[0]
         return found
 
@@ -107,13 +115,35 @@ class SharedCache:
             self._step_binding(rows[batch[0]], len(batch)).run(self._control, generation)
             found = self._memory.logits[: len(batch)]
             logits.update(zip(batch, found if len(batches) == 1 else found.copy(), strict=True))
+        for row, length in zip(rows, lengths, strict=True):
+            self._lengths[row] = length + 1
         return [logits[i] for i in range(len(rows))]
 
     def extend(
-        self, row: int, token: int, length: int, count: int, ends: npt.NDArray[np.int64], generation: int
-    ) -> list[int]:
-        binding = self._step_binding(row, 1)
-        return binding.extend(self._control, generation, self._memory, token, length, count, ends)
+        self,
+        rows: Sequence[int],
+        tokens: Sequence[int],
+        lengths: Sequence[int],
+        count: int,
+        ends: Sequence[Sequence[int]],
+        generation: int,
+    ) -> list[list[int]]:
+        first, width = min(rows), max(rows) - min(rows) + 1
+        start, behind = np.full(width, ort.IDLE), np.array(self._lengths[first : first + width])
+        stops = np.full((width, max(map(len, ends))), ort.IDLE)
+        for row, token, length, stop in zip(rows, tokens, lengths, ends, strict=True):
+            start[row - first], behind[row - first], stops[row - first, : len(stop)] = token, length, stop
+        binding = self._step_binding(first, width)
+        taken = binding.extend(self._control, generation, self._memory, start, behind, count, stops)
+        for row, length in zip(rows, lengths, strict=True):
+            self._lengths[row] = length + len(taken)
+        return [taken[:, row - first].tolist() for row in rows]
+
+    def span(self, rows: Sequence[int]) -> int | None:
+        """From the first to the last of them; None where one between is full, for it has no place to idle."""
+        between = range(min(rows), max(rows) + 1)
+        full = any(self._lengths[row] >= self._context for row in between if row not in rows)
+        return None if full else len(between)
 
     def _step_binding(self, first: int, width: int) -> ort.Binding:
         binding = self._steps.get((first, width))

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from anytime.ext.logits import greedy
-from anytime.runtime.engine import Row
+from anytime.runtime.engine import Burst, Row
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.thought.chain import Chain
 from anytime.runtime.thought.lookup import Lookup
@@ -29,10 +29,21 @@ class Solo:
         if self._lookup is not None and (draft := self._draft(self._lookup, left_ns, room)):
             self._verify(self._lookup, draft)
             return
-        taken = self._machine.extend(chain.seq, chain.pending, steps, self._ends, self._job.generation)
-        for token in (chain.pending, *taken[:-1]):
+        (taken,) = self._machine.extend([self._burst()], steps, self._job.generation)
+        self.took(taken)
+
+    def ahead(self) -> Burst | None:
+        """What it would run next; None where it guesses ahead, which others cannot be run beside."""
+        return self._burst() if self._lookup is None else None
+
+    def _burst(self) -> Burst:
+        return Burst(self._chain.seq, self._chain.pending, self._ends)
+
+    def took(self, taken: Sequence[int]) -> None:
+        """The engine has run its burst, and these are the tokens."""
+        for token in (self._chain.pending, *taken[:-1]):
             self._commit(token)
-        chain.pending = taken[-1]
+        self._chain.pending = taken[-1]
 
     def _draft(self, lookup: Lookup, left_ns: int, room: int) -> list[int]:
         """Guesses that end no thought, fit the context, and leave time for the close behind them."""

@@ -16,7 +16,7 @@ from anytime.errors import StepTerminated
 from anytime.runtime.answer import Source
 from anytime.runtime.answers.writing import Written, run_each, write_answers
 from anytime.runtime.bank import Candidate
-from anytime.runtime.engine import FloatArray, Row, Seq
+from anytime.runtime.engine import Burst, FloatArray, Row, Seq
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.policies.policy import Plan
 from anytime.runtime.sampling import Sampler, Sampling
@@ -170,6 +170,16 @@ class Team:
             for chain, logits in zip(self._chains, found, strict=True):
                 self._commit(chain, chain.pending)
                 chain.choose_next(logits[0])
+        self._drop_faulty()
+
+    def ahead(self) -> Burst | None:
+        """What its only line would run next, if it is such as others can be run beside."""
+        return self._solo.ahead() if self._solo is not None else None
+
+    def took(self, taken: Sequence[int]) -> None:
+        """Its burst was run, beside others; these are the tokens."""
+        assert self._solo is not None
+        self._solo.took(taken)
         self._drop_faulty()
 
     def probe(self, source: Source) -> list[Candidate]:
