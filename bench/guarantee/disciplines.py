@@ -14,11 +14,12 @@ from anytime.ext.agenda import Agenda
 class PlainEdf(Agenda):
     """Earliest deadline first, preemptive between steps."""
 
-    def fits(self, now: int, ready_ns: int, mandatory_ns: int, blocking_ns: int, keep_grants: bool = False) -> bool:
+    def fits(self, now: int, ready_ns: int, mandatory_ns: int, blocking_ns: int, *args: object, **kwargs: object) -> bool:
         return True
 
-    def grant(self, now: int, stages: Iterable[tuple[int, int, float]]) -> None:
+    def grant(self, now: int, stages: Iterable[tuple[int, int, float]]) -> bool:
         """Nobody's time is anybody else's."""
+        return True
 
     def until(self, key: int, now: int) -> int:
         return self.ready_ns(key)

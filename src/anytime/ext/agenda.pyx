@@ -107,16 +107,18 @@ cdef class Agenda:
         return news
 
     cpdef bint fits(self, long long now, long long ready_ns, long long mandatory_ns, long long blocking_ns,
-                    bint keep_grants=False) noexcept:
+                    bint keep_grants=False, long long without=-1) noexcept:
         """Whether one more request fits, with every mandatory part done in time; O(n).
 
         Optional time counts as taken only with ``keep_grants``. ``blocking_ns`` is what may run before anything can be
-        begun.
+        begun. The request ``without`` is left out.
         """
         cdef long long demand_ns = now + blocking_ns
         cdef bint counted = False
         cdef Py_ssize_t i
         for i in range(self._count):
+            if self._entries[i].key == without:
+                continue
             if not counted and self._entries[i].ready_ns > ready_ns:
                 demand_ns += mandatory_ns
                 counted = True
@@ -191,9 +193,10 @@ cdef class Agenda:
         ``stages`` are ``(key, cost_ns, gain)``, those of one request in the order in which they can be had. The highest
         priority is served first, and within it the stage that gains most for its time; a stage is granted where every
         deadline behind it still holds. Optimal for stages of equal cost and falling gains, else within one stage (Liu
-        et al. 1991, imprecise computation).
+        et al. 1991, imprecise computation). Whether all were.
         """
         cdef long long demand_ns = now, cost_ns
+        cdef bint all_granted = True
         cdef Py_ssize_t i, j
         cdef Entry *entry
         cdef dict places = {}
@@ -213,12 +216,13 @@ cdef class Agenda:
                 continue
             for j in range(i, self._count):
                 if self._entries[j].slack_ns < cost_ns:
-                    self._entries[i].closed = True
+                    self._entries[i].closed, all_granted = True, False
                     break
             else:
                 self._entries[i].granted_ns += cost_ns
                 for j in range(i, self._count):
                     self._entries[j].slack_ns -= cost_ns
+        return all_granted
 
     def granted_ns(self, long long key):
         """Optional time it may still use."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 from anytime.errors import AnytimeError, StepTerminated, UsageError
 from anytime.ext.agenda import Agenda
@@ -16,16 +15,14 @@ from anytime.runtime.answer import Stopped
 from anytime.runtime.company import Company, company
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
+from anytime.runtime.intake import MOST_REQUESTS, Overload, barred, crowded, expendable
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
-from anytime.scheduler.admission import Refusal, Work, admit, conclude_ns, instant_ns
-from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
+from anytime.scheduler.admission import Work, conclude_ns, instant_ns
+from anytime.scheduler.clock import NS_PER_S
 
-MOST_REQUESTS = 1_024
 LOST_AFTER_S = 10  # a step that has run for so long is taken for lost
 _MOST_SHARING = 32  # requests, those with the earliest deadlines, among which optional time is shared out
-
-Overload: TypeAlias = Literal["degrade", "reject", "drop-oldest"]
 
 
 class Worker:
@@ -39,6 +36,7 @@ class Worker:
         self._jobs: dict[int, Job] = {}
         self._changed = threading.Condition()
         self._unshared = False  # optional time must be shared out anew
+        self._scarce = False  # somebody would use more time than there is
         self._called_off: list[Job] = []  # begun, and still holding their rows
         self._current: tuple[Job, ...] = ()  # whose step runs, and who runs beside it
         self._stepped_ns = 0  # when the step that runs was begun
@@ -79,41 +77,18 @@ class Worker:
 
     def _refusal(self, job: Job, now: int, work: Work) -> str:
         """Why a request cannot be taken in; empty when it can, those that had to give way to it dropped."""
-        left_ns = job.ready_ns - now
-        if left_ns <= 0:
-            left_ms = (left_ns + self.machine.profile.delivery_ns) / NS_PER_MS
-            return f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
         if self._stopping:
             return "the Reasoner is closed"
         if self.health() is Health.LOST:
             return "the engine does not come back from an earlier step: load a new Reasoner"
-        alone = admit(work, left_ns, self.machine.profile)
-        if isinstance(alone, Refusal):
-            self.machine.pace.doubt()
-            return alone.reason
+        if reason := barred(job, work, now, self.machine):
+            return reason
         mandatory_ns = instant_ns(work, self.machine.profile)
-        for other in self._expendable(job):
+        for other in expendable(job, self._jobs.values(), self._overload):
             if self._fits(job, now, mandatory_ns):
                 return ""
             self.cancel(other, "rejected", "dropped under overload, for a newer request or one of higher priority")
-        if self._fits(job, now, mandatory_ns):
-            return ""
-        if len(self._jobs) >= MOST_REQUESTS:
-            return f"{MOST_REQUESTS} requests are under way already: ask less often"
-        return (
-            f"{len(self._jobs)} requests are under way and leave too little of the {left_ns / NS_PER_MS:.1f} ms: "
-            "ask less often, or give more time"
-        )
-
-    def _expendable(self, job: Job) -> list[Job]:
-        """Requests that give way to this one, in that order: of lower priority, and the oldest where it says so."""
-        holding = [other for other in self._jobs.values() if not other.cancelled]
-        if self._overload != "reject":  # then whoever has its first answer leaves all the time there is
-            holding = [other for other in holding if not other.answered]
-        lower = [other for other in holding if other.priority < job.priority]
-        lower.sort(key=lambda other: (other.priority, -other.ready_ns))
-        same = [other for other in holding if other.priority == job.priority]
-        return lower + same if self._overload == "drop-oldest" else lower
+        return "" if self._fits(job, now, mandatory_ns) else crowded(len(self._jobs), job.ready_ns - now)
 
     def _fits(self, job: Job, now: int, mandatory_ns: int) -> bool:
         if len(self._jobs) >= MOST_REQUESTS:
@@ -161,16 +136,12 @@ class Worker:
         with self._changed:
             if job.generation not in self._jobs:
                 return False
-            now, mandatory_ns = self.machine.clock.now(), self._agenda.mandatory_ns(job.generation)
-            self._agenda.remove(job.generation)
-            fits = ready_ns > now and self._agenda.fits(now, ready_ns, mandatory_ns, self._blocking_ns)
-            job.ready_ns = ready_ns if fits else job.ready_ns
-            self._agenda.add(job.generation, job.ready_ns, mandatory_ns, job.priority)
-            if job.started:
-                self._agenda.begin(job.generation)
-            if job.answered:
-                self._agenda.answer(job.generation)
-            self._unshared = True
+            now, key = self.machine.clock.now(), job.generation
+            needs_ns = self._agenda.mandatory_ns(key)
+            fits = ready_ns > now and self._agenda.fits(now, ready_ns, needs_ns, self._blocking_ns, without=key)
+            if fits:
+                job.ready_ns, self._unshared = ready_ns, True
+                self._agenda.move(key, ready_ns)
         return fits
 
     def health(self) -> Health:
@@ -232,7 +203,7 @@ class Worker:
                 self._agenda.begin(job.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
-            beside = self._beside(job, now) if len(self._jobs) > 1 else None
+            beside = self._beside(job, now) if self._scarce else None
             self._current, self._stepped_ns = beside.jobs if beside else (job,), now
             return beside or job
 
@@ -269,7 +240,7 @@ class Worker:
         job.end()
 
     def _share(self, now: int) -> None:
-        self._unshared = False
+        self._unshared = self._scarce = False
         if len(self._jobs) > 1:
             keys = self._agenda.keys()[:_MOST_SHARING]
             try:
@@ -279,7 +250,7 @@ class Worker:
 
                 logging.getLogger("anytime").exception("what thought is worth could not be worked out")
                 offers = []
-            self._agenda.grant(now, offers)
+            self._scarce = not self._agenda.grant(now, offers)
 
     def _step_together(self, turn: Company) -> list[bool]:
         """Run what comes next of several requests; of which of them that was the last."""

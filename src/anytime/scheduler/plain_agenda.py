@@ -69,9 +69,21 @@ class PlainAgenda:
             for i, entry in enumerate(self.entries)
         ]
 
-    def fits(self, now: int, ready_ns: int, mandatory_ns: int, blocking_ns: int, keep_grants: bool = False) -> bool:
+    def fits(
+        self,
+        now: int,
+        ready_ns: int,
+        mandatory_ns: int,
+        blocking_ns: int,
+        keep_grants: bool = False,
+        without: int = -1,
+    ) -> bool:
         newcomer = (ready_ns, mandatory_ns)
-        others = [(entry.ready_ns, entry.needs_ns if keep_grants else entry.mandatory_ns) for entry in self.entries]
+        others = [
+            (entry.ready_ns, entry.needs_ns if keep_grants else entry.mandatory_ns)
+            for entry in self.entries
+            if entry.key != without
+        ]
         behind = [other for other in others if other[0] > ready_ns]
         due = [other for other in others if other[0] <= ready_ns]
         served = now + blocking_ns + sum(need for _, need in due)
@@ -112,7 +124,7 @@ class PlainAgenda:
         deadlines = [entry.ready_ns for entry in self.entries]
         return all(b <= deadline or b <= a for a, b, deadline in zip(alone, together, deadlines, strict=True))
 
-    def grant(self, now: int, stages: Iterable[tuple[int, int, float]]) -> None:
+    def grant(self, now: int, stages: Iterable[tuple[int, int, float]]) -> bool:
         for entry in self.entries:
             entry.granted_ns = 0
         closed: set[int] = set()
@@ -125,6 +137,7 @@ class PlainAgenda:
                 closed.add(key)
             else:
                 entry.granted_ns += cost_ns
+        return not closed
 
     def keys(self) -> list[int]:
         return [entry.key for entry in self.entries]
