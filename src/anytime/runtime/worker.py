@@ -16,7 +16,16 @@ from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
-from anytime.scheduler.admission import Refusal, Work, admit, conclude_ns, instant_ns
+from anytime.scheduler.admission import (
+    MOST_STEPS,
+    Refusal,
+    Thinking,
+    Work,
+    admit,
+    conclude_ns,
+    instant_ns,
+    longest_stretch_ns,
+)
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 
 MOST_REQUESTS = 1_024
@@ -121,13 +130,14 @@ class Worker:
 
     @property
     def _blocking_ns(self) -> int:
-        """What may pass before the engine looks up again.
+        """What may pass before the engine looks up again."""
+        return self._stretch_ns(job) if (job := self._current) is not None else 0
 
-        No step is longer than running the whole prompt anew, for another effort, and answering.
-        """
-        if (job := self._current) is None:
-            return 0
-        return instant_ns(self.machine.work(job.prompt_tokens, job.answer), self.machine.profile)
+    def _stretch_ns(self, job: Job) -> int:
+        """An upper bound of one step of a request, however far it is."""
+        machine, most = self.machine, job.thought_tokens + MOST_STEPS
+        thinking = Thinking(most, machine.codec.reframings(job.prompt_tokens), job.lines, machine.rows - 1)
+        return longest_stretch_ns(machine.work(job.prompt_tokens, job.answer), machine.profile, thinking)
 
     def cancel(self, job: Job, stopped: Stopped = "cancelled", reason: str = "") -> None:
         """Nobody waits for more of a request: it ends at once where no step of it runs, else behind that step."""
@@ -150,8 +160,8 @@ class Worker:
             if job.generation in self._jobs:
                 job.hurried = True
                 work = self.machine.work(job.prompt_tokens, job.answer)
-                soonest_ns = self.machine.clock.now() + conclude_ns(work, len(job.thought), self.machine.profile)
-                self._agenda.move(job.generation, min(job.ready_ns, soonest_ns))
+                wait_ns = conclude_ns(work, len(job.thought), self.machine.profile, self._blocking_ns)
+                self._agenda.move(job.generation, min(job.ready_ns, self.machine.clock.now() + wait_ns))
 
     def move(self, job: Job, ready_ns: int) -> bool:
         """Give a request another deadline; False, and nothing is changed, where others leave too little time."""
@@ -235,7 +245,7 @@ class Worker:
         if not answered:
             return key if key >= 0 else first.generation  # which will say that there is no row
         spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
-        if spare_ns >= self.machine.profile.longest_run_ns:
+        if spare_ns >= self._stretch_ns(self._jobs[key]):
             return key
         least = max(answered, key=lambda job: (-job.priority, job.ready_ns))
         least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
