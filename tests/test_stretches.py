@@ -26,7 +26,7 @@ from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.worker import Worker
-from anytime.scheduler.admission import HANDOVER_NS, Thinking, Work, conclude_ns, longest_stretch_ns
+from anytime.scheduler.admission import HANDOVER_NS, ThoughtLimits, Work, conclude_ns, longest_stretch_ns
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 from anytime.testing import MockClock, ScriptedEngine
@@ -185,8 +185,8 @@ def test_no_step_of_a_worker_is_longer_than_its_bound(
         assert took_ns <= bound_ns
         if isinstance(job.policy, (UntilDeadline, BudgetForcing)):
             work = worker.machine.work(job.prompt_tokens, job.answer)
-            thinking = Thinking(MOST, codec.reframings(job.prompt_tokens))
-            assert took_ns <= longest_stretch_ns(work, profile, thinking)
+            limits = ThoughtLimits(MOST, codec.reframings(job.prompt_tokens))
+            assert took_ns <= longest_stretch_ns(work, profile, limits)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def stretches(job: Job, machine: Machine) -> list[int]:
 
 
 def bound(job: Job, machine: Machine, tokens: int = MOST) -> int:
-    return longest_stretch_ns(machine.work(job.prompt_tokens, job.answer), machine.profile, Thinking(tokens))
+    return longest_stretch_ns(machine.work(job.prompt_tokens, job.answer), machine.profile, ThoughtLimits(tokens))
 
 
 def test_the_last_chunk_and_the_whole_instant_answer_are_one_stretch(codec: Codec) -> None:
@@ -249,22 +249,22 @@ def test_what_is_known_of_a_prompt_makes_its_last_chunk_no_longer_than_the_bound
     """33 tokens in chunks of 16 end with one of a single token; with 17 of them known, with one of 16."""
     profile = make_profile(Latency(0.0, 100_000.0, 0.1 * MS, 0.0, 1_000.0))
     assert profile.chunks(33, 2)[-1] < 16 == profile.chunk
-    whole = longest_stretch_ns(Work(32, 0, 1, 5, MOST), profile, Thinking(0))
+    whole = longest_stretch_ns(Work(32, 0, 1, 5, MOST), profile, ThoughtLimits(0))
     assert whole >= profile.latency().upper_ns(16, 17) + 5 * 1_000
 
 
 def test_tokenizing_is_the_least_there_is() -> None:
     """Nothing interrupts it either."""
     quick = make_profile(Latency(0.0, 1.0, 1.0, 0.0, 1.0))
-    assert longest_stretch_ns(Work(200, 0, 1, 3, MOST), quick, Thinking(MOST)) == HANDOVER_NS
+    assert longest_stretch_ns(Work(200, 0, 1, 3, MOST), quick, ThoughtLimits(MOST)) == HANDOVER_NS
 
 
 def test_steps_in_a_row_are_one_stretch() -> None:
     """Eight of them, for a short prompt and an answer of one token; behind a thought, but in the context."""
     latency = Latency(0.0, 1_000.0, 1_000.0, 10_000.0, 5.0 * MS)
-    found = longest_stretch_ns(Work(5, 0, 1, 0, MOST), make_profile(latency), Thinking(20))
+    found = longest_stretch_ns(Work(5, 0, 1, 0, MOST), make_profile(latency), ThoughtLimits(20))
     assert found == 8 * (5 * MS + 25 * 10_000)
-    full = longest_stretch_ns(Work(5, 0, 1, 0, MOST), make_profile(latency), Thinking(10_000))
+    full = longest_stretch_ns(Work(5, 0, 1, 0, MOST), make_profile(latency), ThoughtLimits(10_000))
     assert full == 8 * (5 * MS + (MOST - 3) * 10_000)
 
 
@@ -272,9 +272,9 @@ def test_another_effort_and_other_lines_come_behind_a_close() -> None:
     """The tokens run anew, the copies, and the close of the lines there were, are added up."""
     latency = Latency(0.0, 100_000.0, 1.0 * MS, 0.0, 1.0 * MS)
     profile, work = make_profile(latency), Work(20, 0, 1, 5, MOST)
-    one = longest_stretch_ns(work, profile, Thinking(10, ((2, 60),)))
+    one = longest_stretch_ns(work, profile, ThoughtLimits(10, ((2, 60),)))
     assert one == latency.closing_ns(30, 1, 5) + latency.upper_ns(60, 2)
-    four = longest_stretch_ns(work, profile, Thinking(10, ((2, 60),), lines=4, forks=3))
+    four = longest_stretch_ns(work, profile, ThoughtLimits(10, ((2, 60),), lines=4, forks=3))
     assert four == profile.latency(4).closing_ns(30, 1, 5) + latency.upper_ns(60, 2) + 3 * profile.fork_ns(62)
 
 

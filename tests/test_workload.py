@@ -14,7 +14,7 @@ from anytime.runtime.answers.formats import Choices, Regex, Text
 from anytime.runtime.forecast import UNKNOWN, Forecast, fresh_terms
 from anytime.runtime.prompt import Codec
 from anytime.runtime.workload import PeriodicTask, task_of
-from anytime.scheduler.admission import HANDOVER_NS, Thinking, Work, floor_ns, longest_stretch_ns, thought_ns
+from anytime.scheduler.admission import HANDOVER_NS, ThoughtLimits, Work, floor_ns, longest_stretch_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
 from tests.conftest import MS, write_bundle
 from tests.doubles import flat_curve, flat_forecast
@@ -66,7 +66,7 @@ def test_what_cannot_be_interrupted_is_that_of_a_whole_thought(codec: Codec, pro
     work = Work(len(codec.encode("abc")), 0, 1, 0, MOST)
     for forecast in (None, rising()):
         task = task_of(asked(), codec, profile, forecast, MOST)
-        assert task.run_ns == longest_stretch_ns(work, profile, Thinking(MOST))
+        assert task.run_ns == longest_stretch_ns(work, profile, ThoughtLimits(MOST))
         assert task.run_ns >= 8 * profile.latency().upper_ns(1, work.prompt_tokens + 60)
 
 

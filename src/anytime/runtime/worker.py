@@ -19,7 +19,7 @@ from anytime.runtime.market import Market
 from anytime.scheduler.admission import (
     MOST_STEPS,
     Refusal,
-    Thinking,
+    ThoughtLimits,
     Work,
     admit,
     conclude_ns,
@@ -136,8 +136,9 @@ class Worker:
     def _stretch_ns(self, job: Job) -> int:
         """An upper bound of one step of a request, however far it is."""
         machine, most = self.machine, job.thought_tokens + MOST_STEPS
-        thinking = Thinking(most, machine.codec.reframings(job.prompt_tokens), job.lines, machine.rows - 1)
-        return longest_stretch_ns(machine.work(job.prompt_tokens, job.answer), machine.profile, thinking)
+        forks = machine.rows - 1 + job.lines - 1  # those that are closed leave their rows to a plan behind them
+        limits = ThoughtLimits(most, machine.codec.reframings(job.prompt_tokens), job.lines, forks)
+        return longest_stretch_ns(machine.work(job.prompt_tokens, job.answer), machine.profile, limits)
 
     def cancel(self, job: Job, stopped: Stopped = "cancelled", reason: str = "") -> None:
         """Nobody waits for more of a request: it ends at once where no step of it runs, else behind that step."""

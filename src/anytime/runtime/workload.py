@@ -12,7 +12,7 @@ from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.forecast import UNKNOWN, Forecast
 from anytime.runtime.prompt import Codec
-from anytime.scheduler.admission import Thinking, Work, floor_ns, longest_stretch_ns, thought_ns
+from anytime.scheduler.admission import ThoughtLimits, Work, floor_ns, longest_stretch_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.taskset import Task, stages_of
 
@@ -59,7 +59,7 @@ def task_of(
         phase_ns=asked.phase_ns,
         priority=asked.priority,
         cost_ns=floor_ns(work, profile),
-        run_ns=longest_stretch_ns(work, profile, Thinking(max_context, codec.reframings(prompt_tokens))),
+        run_ns=longest_stretch_ns(work, profile, ThoughtLimits(max_context, codec.reframings(prompt_tokens))),
         min_quality=asked.min_quality or 0.0,
     )
     if forecast is None or any(answer.kind not in curve.length for curve in forecast.calibration.efforts.values()):

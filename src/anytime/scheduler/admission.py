@@ -27,7 +27,7 @@ class Work(msgspec.Struct, frozen=True):
     max_context: int
 
 
-class Thinking(msgspec.Struct, frozen=True):
+class ThoughtLimits(msgspec.Struct, frozen=True):
     """How a request may think: at most ``tokens``, on ``lines`` side by side.
 
     ``reframings``: for each change of effort that may come, the tokens in common with the prompt before and those to
@@ -85,7 +85,7 @@ def instant_ns(work: Work, profile: LatencyProfile) -> int:
     return prefill_ns + answer_ns
 
 
-def longest_stretch_ns(work: Work, profile: LatencyProfile, thinking: Thinking) -> int:
+def longest_stretch_ns(work: Work, profile: LatencyProfile, limits: ThoughtLimits) -> int:
     """An upper bound of what cannot be interrupted, from one yield of ``runtime.loop`` to the next.
 
     A chunk of the prompt, the last one with the instant answer behind it; steps in a row, or guesses verified in one
@@ -93,15 +93,15 @@ def longest_stretch_ns(work: Work, profile: LatencyProfile, thinking: Thinking) 
     of up to ``MOST_STEPS`` tokens be taken into the thought. Tokenizing, where all that is shorter.
     """
     close, answer = work.close_tokens, work.answer_steps
-    prompt_tokens = max([work.prompt_tokens, *(same + again for same, again in thinking.reframings)])
+    prompt_tokens = max([work.prompt_tokens, *(same + again for same, again in limits.reframings)])
     most = max(prompt_tokens, work.max_context - 2 - close - answer)  # context that leaves room for a close
-    context = min(prompt_tokens + thinking.tokens, most)
+    context = min(prompt_tokens + limits.tokens, most)
     latency = profile.latency()
     steps_ns = max(MOST_STEPS * latency.upper_ns(1, context), latency.upper_ns(MOST_STEPS, context))
-    anew_ns = max([0, *(_chunks_ns(profile, same, again) for same, again in thinking.reframings)])
-    anew_ns += thinking.forks * profile.fork_ns(prompt_tokens)
+    anew_ns = max([0, *(_chunks_ns(profile, same, again) for same, again in limits.reframings)])
+    anew_ns += limits.forks * profile.fork_ns(prompt_tokens)
     words_ns = latency.upper_ns(MOST_STEPS, context)
-    closing_ns = max(profile.latency(lines).closing_ns(context, close, answer) for lines in {1, thinking.lines})
+    closing_ns = max(profile.latency(lines).closing_ns(context, close, answer) for lines in {1, limits.lines})
     return max(HANDOVER_NS, _prompt_stretch_ns(work, profile), steps_ns, closing_ns + max(anew_ns, words_ns))
 
 
