@@ -173,10 +173,10 @@ def byte_level_tokenizer() -> str:
     return str(tokenizer.to_str())
 
 
-def byte_level_codec(path: Path) -> Codec:
+def byte_level_codec(path: Path, **changes: object) -> Codec:
     """The codec of a bundle with the byte-level tokenizer: it can write any text, JSON too."""
     with staging(path) as scratch:
         (scratch / "model.onnx").write_bytes(b"not a graph")
         (scratch / "tokenizer.json").write_text(byte_level_tokenizer(), encoding="utf-8")
-        seal(scratch, manifest(vocab_size=4 + 256 + 5))
+        seal(scratch, manifest(vocab_size=4 + 256 + 5, **changes))
     return Codec(Bundle.load(path))

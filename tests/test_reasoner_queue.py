@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from anytime import Answer
-from anytime.runtime.worker import MOST_REQUESTS
+from anytime.runtime.intake import MOST_REQUESTS
 from tests.conftest import MakeReasoner, thinker
 from tests.doubles import LEFT_OR_RIGHT, PATIENCE_S, held
 

@@ -223,12 +223,12 @@ def test_a_minimum_out_of_reach_is_a_failure() -> None:
     assert (hopeless.cure.period_ns, hopeless.cure.speed) == (None, None)
 
 
-def test_thinking_in_longer_runs_blocks_others() -> None:
-    """A stage is not granted where its own runs would stand before another task's deadline."""
+def test_a_task_without_thought_blocks_like_one_that_thinks() -> None:
+    """What cannot be interrupted of a task stands before another one's deadline, whatever the task is granted."""
     quick = task(deadline_ns=20, cost_ns=10)
-    thinker = task(quality=0.5, stages=(Stage(30, 0.9, 9, ""),), thinking_run_ns=11)
-    assert decide([quick, thinker]).granted == (0, 0)
-    assert decide([quick, msgspec.structs.replace(thinker, thinking_run_ns=10)]).granted == (0, 1)
+    thinker = task(quality=0.5, stages=(Stage(30, 0.9, 9, ""),), run_ns=11)
+    assert not decide([quick, thinker]).finding.holds
+    assert decide([quick, msgspec.structs.replace(thinker, run_ns=10)]).granted == (0, 1)
 
 
 @settings(max_examples=200)

@@ -10,14 +10,13 @@ import pytest
 
 from anytime.bundle import Chat, Frame
 from anytime.errors import AnswerFormatError, PromptError, TaskFileError
-from anytime.ext.latency import Latency
 from anytime.runtime.answers.formats import Choices, Regex, Text
 from anytime.runtime.forecast import UNKNOWN, Forecast, fresh_terms
 from anytime.runtime.prompt import Codec
 from anytime.runtime.workload import PeriodicTask, task_of
-from anytime.scheduler.admission import HANDOVER_NS, Work, floor_ns, longest_run_ns, thought_ns
+from anytime.scheduler.admission import HANDOVER_NS, ThoughtLimits, Work, floor_ns, longest_stretch_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
-from tests.conftest import MS, make_profile, write_bundle
+from tests.conftest import MS, write_bundle
 from tests.doubles import flat_curve, flat_forecast
 
 MOST = 256  # tokens of the tiny bundle's context
@@ -62,19 +61,13 @@ def test_a_number_of_tokens_is_the_whole_prompt(codec: Codec, profile: LatencyPr
     assert task_of(asked(prompt=tokens), codec, profile, None, MOST) == task_of(asked(), codec, profile, None, MOST)
 
 
-def test_the_longest_run_is_a_chunk_or_tokenizing() -> None:
-    """Of a long prompt its costliest chunk; of next to nothing, tokenizing, which nothing interrupts either."""
-    work = Work(200, 0, 1, 3, MOST)
-    profile = make_profile(Latency(1.0, 50_000.0, 100_000.0, 100.0, 1_000_000.0, run_margin=1.5))
-    sizes = profile.chunks(201, 2)
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    assert len(sizes) > 1
-    expected = max(profile.latency().upper_ns(n, start) for n, start in zip(sizes, starts, strict=True))
-    assert longest_run_ns(work, profile) == expected
-    quick = make_profile(Latency(0.0, 1.0, 1.0, 0.0, 1.0))
-    assert longest_run_ns(work, quick) == HANDOVER_NS
-    steps = make_profile(Latency(0.0, 1.0, 1.0, 0.0, 5.0 * MS))
-    assert longest_run_ns(work, steps) == 5 * MS
+def test_what_cannot_be_interrupted_is_that_of_a_whole_thought(codec: Codec, profile: LatencyProfile) -> None:
+    """Granted or not, a job may think to the end of its context; a forecast changes nothing of it."""
+    work = Work(len(codec.encode("abc")), 0, 1, 0, MOST)
+    for forecast in (None, rising()):
+        task = task_of(asked(), codec, profile, forecast, MOST)
+        assert task.run_ns == longest_stretch_ns(work, profile, ThoughtLimits(MOST))
+        assert task.run_ns >= 8 * profile.latency().upper_ns(1, work.prompt_tokens + 60)
 
 
 def test_uncalibrated_means_no_quality_and_no_stages(codec: Codec, profile: LatencyProfile) -> None:
@@ -104,7 +97,6 @@ def test_stages_cost_what_admission_says_and_bring_what_the_forecast_says(
         assert task.thought_ns(number) == thought_ns(work, stage.tokens, profile)
         assert stage.quality == forecast.fresh(UNKNOWN, work.prompt_tokens, "choices", "", stage.tokens)
     assert task.stages[-1].tokens == 60  # one and a half times the expected length
-    assert task.thinking_run_ns >= 8 * profile.latency().upper_ns(1, work.prompt_tokens + 60)
 
 
 def test_thought_stays_in_the_context(codec: Codec, profile: LatencyProfile) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from anytime import Answer, Reasoner
 from anytime.ext.agenda import Agenda
+from anytime.runtime.intake import MOST_REQUESTS
 from anytime.runtime.questions import Question
-from anytime.runtime.worker import MOST_REQUESTS
 from anytime.scheduler.clock import NS_PER_S
 from bench.contenders import Request
 from bench.guarantee.asking import Asked, ask, draw, seen, waited_ns

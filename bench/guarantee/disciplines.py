@@ -14,7 +14,9 @@ from anytime.ext.agenda import Agenda
 class PlainEdf(Agenda):
     """Earliest deadline first, preemptive between steps."""
 
-    def fits(self, now: int, ready_ns: int, mandatory_ns: int, blocking_ns: int, *args: object, **kwargs: object) -> bool:
+    def fits(
+        self, now: int, ready_ns: int, mandatory_ns: int, blocking_ns: int, *args: object, **kwargs: object
+    ) -> bool:
         return True
 
     def grant(self, now: int, stages: Iterable[tuple[int, int, float]]) -> bool:

@@ -116,7 +116,9 @@ class ScriptedEngine:
         taken: list[list[int]] = []
         while len(taken) < count:
             try:
-                found = self.run([Row(burst.seq, [token]) for burst, token in zip(bursts, tokens, strict=True)], generation)
+                found = self.run(
+                    [Row(burst.seq, [token]) for burst, token in zip(bursts, tokens, strict=True)], generation
+                )
             except StepTerminated:
                 if not taken:
                     raise

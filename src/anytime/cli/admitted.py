@@ -205,8 +205,8 @@ def _cured(told: Told) -> str:
 def _notes(told: Told) -> Iterator[str]:
     profile, known = told.profile, [task for task in told.tasks if task.quality is not None]
     yield (
-        "tested for earliest deadline first, one engine run after the other, every task at its upper bound and with "
-        "nothing cached"
+        "tested for earliest deadline first, one stretch of engine runs after the other, every task at its upper bound "
+        "and with nothing cached"
     )
     if any(task.phase_ns for task in told.tasks):
         yield "phases are not counted on: what holds when all tasks begin at once holds with any phases"

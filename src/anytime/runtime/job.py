@@ -123,6 +123,7 @@ class Job(msgspec.Struct, eq=False):
     started: bool = False
     answered: bool = False  # the instant answer was tried
     effort: str | None = None  # of the thought under way
+    lines: int = 1  # of thought side by side, that it began with
     cached_tokens: int = 0  # of the prompt, which an earlier request had run
     thought: list[int] = msgspec.field(default_factory=list)  # as far as the (first) line of thought has come
     thought_tokens: int = 0  # of all lines of thought

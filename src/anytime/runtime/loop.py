@@ -3,13 +3,14 @@
 The policy says what to think; this loop keeps the deadline. What can be done next is decided by
 ``ext.latency.Latency.next_action`` from the time left alone, and nothing is begun that would not leave time for a close
 behind it. Between two steps the engine may serve another request (``worker``), or run this one's next steps beside
-another's, so the loop is a generator that yields there what would come next. Nothing here reads a clock other than the machine's.
+another's, so the loop is a generator that yields there what comes next. Nothing here reads a clock other than the
+machine's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -20,10 +21,10 @@ from anytime.runtime.bank import Candidate
 from anytime.runtime.engine import Burst
 from anytime.runtime.job import Ahead, Job, Machine, Steps
 from anytime.runtime.policies.policy import CONCLUDE, Extend, Plan, View
+from anytime.scheduler.admission import MOST_STEPS
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
 _LEAST_PROBE_SPACING = 8
-MOST_STEPS = 8  # that the engine takes in a row before the clock is looked at again
 
 
 class Thinking(Protocol):
@@ -91,7 +92,7 @@ class Loop:
                 return
             if taken is not None:
                 self._team.took(taken)
-            elif not self._go_on():
+            elif not (yield from self._go_on()):
                 return
         # the lines have not ended, they were dropped
         self._job.stopped, self._job.reason = "error", "the model's logits were no numbers: it cannot go on"
@@ -117,8 +118,8 @@ class Loop:
         fits = context + self._close + self._answer_steps + 2 <= self._max_context
         return fits and left_ns >= latency.closing_ns(context, self._close, self._answer_steps)
 
-    def _go_on(self) -> bool:
-        """One step, probe or close; False when that was the last."""
+    def _go_on(self) -> Generator[None, None, bool]:
+        """One step, probe or close, or all closes of the reserve; False when that was the last."""
         team, full = self._team, self._room() <= 0
         if team.over or full:
             return self._finish(full)
@@ -133,7 +134,7 @@ class Loop:
             left_ns, team.context, self._close, self._answer_steps, self._probe_due(), False
         )
         if action == CLOSE:
-            self._spend_reserve()
+            yield from self._spend_reserve()
             return False
         if action == PROBE:
             self._offer(team.probe("probe"))
@@ -222,11 +223,11 @@ class Loop:
         self._team.extend(text)
         return True
 
-    def _spend_reserve(self) -> None:
+    def _spend_reserve(self) -> Generator[None, None, None]:
         """Close the thought; what that leaves of the reserve buys more of it, each token with a close of its own.
 
         The reserve was an upper bound. Once an answer is in the bank, being likely to fit is enough for the next one:
-        should it not, the caller leaves with the one before.
+        should it not, the caller leaves with the one before. So others may have the engine between two of them.
         """
         self._job.stopped = "deadline"
         while not self._job.cancelled and self._team.width and self._fits():
@@ -237,6 +238,8 @@ class Loop:
                 self._cut()
                 return
             self._offer(self._team.probe("thought"))
+            if self._team.width and self._fits():
+                yield
 
     def _offer(self, found: Sequence[Candidate]) -> None:
         for candidate in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -93,6 +94,11 @@ class Codec:
         if old_before == before:
             same = prompt_tokens - len(old_after) + common(old_after, after)
         return same, length - same
+
+    def reframings(self, prompt_tokens: int) -> tuple[tuple[int, int], ...]:
+        """``reframing`` of every change of effort, for a prompt of so many tokens with the bundle's own."""
+        lengths = {effort: sum(self.reframing(prompt_tokens, self.effort, effort)) for effort in self.efforts}
+        return tuple(self.reframing(lengths[held], held, to) for held, to in itertools.permutations(self.efforts, 2))
 
     def encode_text(self, text: str) -> list[int]:
         """Text as text: no special token comes out, whatever was typed."""

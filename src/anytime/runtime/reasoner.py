@@ -23,6 +23,7 @@ from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.bank import AnswerBank
 from anytime.runtime.engine import Engine, Health
+from anytime.runtime.intake import Overload
 from anytime.runtime.isolation import Isolation
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.loading import find_profile, forecast_of, open_bundle, shipped_prefix
@@ -34,7 +35,7 @@ from anytime.runtime.prompt import Codec
 from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.streaming import Waiters, follow
-from anytime.runtime.worker import Overload, Worker
+from anytime.runtime.worker import Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
 from anytime.scheduler.deadline import deadline_of

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 from anytime.runtime.answer import Answer
+from anytime.runtime.intake import MOST_REQUESTS
 from anytime.runtime.pending import Pending
-from anytime.runtime.worker import MOST_REQUESTS
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

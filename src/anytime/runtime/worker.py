@@ -12,13 +12,20 @@ from collections.abc import Sequence
 from anytime.errors import AnytimeError, StepTerminated, UsageError
 from anytime.ext.agenda import Agenda
 from anytime.runtime.answer import Stopped
-from anytime.runtime.company import Company, company
 from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
 from anytime.runtime.intake import MOST_REQUESTS, Overload, barred, crowded, expendable
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
-from anytime.scheduler.admission import Work, conclude_ns, instant_ns
+from anytime.runtime.turn import Turn, together
+from anytime.scheduler.admission import (
+    MOST_STEPS,
+    ThoughtLimits,
+    Work,
+    conclude_ns,
+    instant_ns,
+    longest_stretch_ns,
+)
 from anytime.scheduler.clock import NS_PER_S
 
 LOST_AFTER_S = 10  # a step that has run for so long is taken for lost
@@ -98,14 +105,15 @@ class Worker:
 
     @property
     def _blocking_ns(self) -> int:
-        """What may pass before the engine looks up again.
+        """What may pass before the engine looks up again."""
+        return self._stretch_ns(self._current[0]) if self._current else 0
 
-        No step is longer than running the whole prompt anew, for another effort, and answering.
-        """
-        if not self._current:
-            return 0
-        job, *_ = self._current
-        return instant_ns(self.machine.work(job.prompt_tokens, job.answer), self.machine.profile)
+    def _stretch_ns(self, job: Job) -> int:
+        """An upper bound of one step of a request, however far it is, and of one that others run beside it."""
+        machine, most = self.machine, job.thought_tokens + MOST_STEPS
+        forks = machine.rows - 1 + job.lines - 1  # those that are closed leave their rows to a plan behind them
+        limits = ThoughtLimits(most, machine.codec.reframings(job.prompt_tokens), job.lines, forks)
+        return longest_stretch_ns(machine.work(job.prompt_tokens, job.answer), machine.profile, limits)
 
     def cancel(self, job: Job, stopped: Stopped = "cancelled", reason: str = "") -> None:
         """Nobody waits for more of a request: it ends at once where no step of it runs, else behind that step."""
@@ -128,8 +136,8 @@ class Worker:
             if job.generation in self._jobs:
                 job.hurried = True
                 work = self.machine.work(job.prompt_tokens, job.answer)
-                soonest_ns = self.machine.clock.now() + conclude_ns(work, len(job.thought), self.machine.profile)
-                self._agenda.move(job.generation, min(job.ready_ns, soonest_ns))
+                wait_ns = conclude_ns(work, len(job.thought), self.machine.profile, self._blocking_ns)
+                self._agenda.move(job.generation, min(job.ready_ns, self.machine.clock.now() + wait_ns))
 
     def move(self, job: Job, ready_ns: int) -> bool:
         """Give a request another deadline; False, and nothing is changed, where others leave too little time."""
@@ -166,25 +174,20 @@ class Worker:
 
     def _work(self) -> None:
         while (turn := self._next()) is not None:
-            over = [self._step(turn)] if isinstance(turn, Job) else self._step_together(turn)
+            over = self._run(turn)
             with self._changed:
-                ran, self._current = self._current, ()
-                took_ns = self.machine.clock.now() - self._stepped_ns
-                if isinstance(turn, Company):  # what it would have taken alone, which it now needs no more
-                    took_ns = took_ns * turn.batch.alone_ns // turn.batch.together_ns
-                for job, ended in zip(ran, over, strict=True):
-                    self._stepped(job, ended, took_ns)
+                self._current = ()
+                took_ns = turn.of_each(self.machine.clock.now() - self._stepped_ns)
+                for job, ended in zip(turn.jobs, over, strict=True):
+                    if ended or job.cancelled:
+                        self._retire(job)
+                    elif job.answered and self._agenda.answer(job.generation):
+                        self._unshared = True  # what more thought is worth is known better now
+                    else:
+                        self._agenda.spend(job.generation, took_ns)
 
-    def _stepped(self, job: Job, over: bool, took_ns: int) -> None:
-        if over or job.cancelled:
-            self._retire(job)
-        elif job.answered and self._agenda.answer(job.generation):
-            self._unshared = True  # what more thought is worth is known better now
-        else:
-            self._agenda.spend(job.generation, took_ns)
-
-    def _next(self) -> Job | Company | None:
-        """The request whose turn it is, once there is one, with those that run beside it; None when closed."""
+    def _next(self) -> Turn | None:
+        """The request whose turn it is, once there is one, and who runs beside it; None when the Reasoner is closed."""
         with self._changed:
             while True:
                 while self._called_off:
@@ -203,12 +206,14 @@ class Worker:
                 self._agenda.begin(job.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
-            beside = self._beside(job, now) if self._scarce else None
-            self._current, self._stepped_ns = beside.jobs if beside else (job,), now
-            return beside or job
+            turn = self._together(job, now) if self._scarce else None
+            turn = turn or Turn((job,))
+            self._current, self._stepped_ns = turn.jobs, now
+            return turn
 
-    def _beside(self, job: Job, now: int) -> Company | None:
-        return company(job, (self._jobs[key] for key in self._agenda.keys()), self.machine, self._agenda, now)
+    def _together(self, job: Job, now: int) -> Turn | None:
+        others = [self._jobs[key] for key in self._agenda.keys() if key != job.generation]  # noqa: SIM118
+        return together(job, others, self._stretch_ns(job), self.machine, self._agenda, now)
 
     def _picked(self, now: int) -> int:
         """Earliest deadline first; a request that can wait no longer for a row takes one from the least urgent."""
@@ -220,7 +225,7 @@ class Worker:
         if not answered:
             return key if key >= 0 else first.generation  # which will say that there is no row
         spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
-        if spare_ns >= self.machine.profile.longest_run_ns:
+        if spare_ns >= self._stretch_ns(self._jobs[key]):
             return key
         least = max(answered, key=lambda job: (-job.priority, job.ready_ns))
         least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
@@ -252,28 +257,30 @@ class Worker:
                 offers = []
             self._scarce = not self._agenda.grant(now, offers)
 
-    def _step_together(self, turn: Company) -> list[bool]:
-        """Run what comes next of several requests; of which of them that was the last."""
-        first, *rest = turn.jobs
+    def _run(self, turn: Turn) -> list[bool]:
+        """Take the step of a turn; of which of its requests that was the last."""
+        first, *others = turn.jobs
+        if turn.batch is None:
+            return [self._go_on(first)]
         try:
-            taken = self.machine.extend([one.burst for one in turn.ahead], turn.batch.steps, first.generation)
-        except StepTerminated as error:
-            return [self._step(first, error=error), *(False for _ in rest)]
-        except Exception as error:
-            return [self._step(job, error=error) for job in turn.jobs]
-        return [self._step(job, tokens) for job, tokens in zip(turn.jobs, taken, strict=True)]
+            taken = self.machine.extend([ahead.burst for ahead in turn.ahead], turn.batch.steps, first.generation)
+        except StepTerminated as told:
+            return [self._go_on(first, error=told), *(False for _ in others)]
+        except Exception as failed:
+            return [self._go_on(job, error=failed) for job in turn.jobs]
+        return [self._go_on(job, tokens) for job, tokens in zip(turn.jobs, taken, strict=True)]
 
-    def _step(self, job: Job, taken: Sequence[int] | None = None, error: Exception | None = None) -> bool:
-        """Take one step of a request, or tell it what was run of it; whether that was its last."""
+    def _go_on(self, job: Job, taken: Sequence[int] | None = None, error: Exception | None = None) -> bool:
+        """Let a request take a step, or tell it what was run for it; whether that was its last."""
         assert job.steps is not None
         try:
             job.look_ahead = job.steps.throw(error) if error is not None else job.steps.send(taken)
         except StopIteration:
             return True
-        except AnytimeError as error:
-            job.stopped, job.reason = "error", str(error)
+        except AnytimeError as failed:
+            job.stopped, job.reason = "error", str(failed)
             return True
-        except Exception as error:  # a request may fail; the thread that serves the next one must not
-            job.stopped, job.reason = "error", f"unexpected {error!r}"
+        except Exception as failed:  # a request may fail; the thread that serves the next one must not
+            job.stopped, job.reason = "error", f"unexpected {failed!r}"
             return True
         return False

@@ -11,9 +11,8 @@ from anytime.errors import PromptError, TaskFileError
 from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.forecast import UNKNOWN, Forecast
-from anytime.runtime.loop import MOST_STEPS
 from anytime.runtime.prompt import Codec
-from anytime.scheduler.admission import Work, floor_ns, longest_run_ns, thought_ns
+from anytime.scheduler.admission import ThoughtLimits, Work, floor_ns, longest_stretch_ns, thought_ns
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.taskset import Task, stages_of
 
@@ -60,7 +59,7 @@ def task_of(
         phase_ns=asked.phase_ns,
         priority=asked.priority,
         cost_ns=floor_ns(work, profile),
-        run_ns=longest_run_ns(work, profile),
+        run_ns=longest_stretch_ns(work, profile, ThoughtLimits(max_context, codec.reframings(prompt_tokens))),
         min_quality=asked.min_quality or 0.0,
     )
     if forecast is None or any(answer.kind not in curve.length for curve in forecast.calibration.efforts.values()):
@@ -71,10 +70,8 @@ def task_of(
             )
         return task
     quality = forecast.fresh(UNKNOWN, prompt_tokens, answer.kind, codec.effort, 0)
-    thoughts = list(_thoughts(work, answer.kind, codec, profile, forecast))
-    stages = stages_of(quality, [thought[:4] for thought in thoughts])
-    longest = max((thought[4] for thought in thoughts), default=0)
-    return msgspec.structs.replace(task, quality=quality, stages=stages, thinking_run_ns=longest)
+    stages = stages_of(quality, _thoughts(work, answer.kind, codec, profile, forecast))
+    return msgspec.structs.replace(task, quality=quality, stages=stages)
 
 
 def _prompt_tokens(prompt: str | int, codec: Codec) -> int:
@@ -91,8 +88,8 @@ def _prompt_tokens(prompt: str | int, codec: Codec) -> int:
 
 def _thoughts(
     work: Work, kind: str, codec: Codec, profile: LatencyProfile, forecast: Forecast
-) -> Iterator[tuple[int, float, int, str, int]]:
-    """Thoughts of every effort: cost, quality, tokens, effort, and the longest stretch that cannot be interrupted."""
+) -> Iterator[tuple[int, float, int, str]]:
+    """Thoughts of every effort: cost, quality, tokens, effort."""
     latency = profile.latency()
     for effort in codec.efforts:
         framing, same, again = [0], work.prompt_tokens, 0
@@ -105,13 +102,9 @@ def _thoughts(
         expected = forecast.length(work.prompt_tokens, kind, effort)
         lengths = {min(room, math.ceil(part * expected / _PARTS)) for part in range(1, _MOST_PARTS + 1)}
         for tokens in sorted(length for length in lengths if length > 0):
-            context = reframed.prompt_tokens + tokens
-            burst_ns = min(tokens, MOST_STEPS) * latency.upper_ns(1, context)
-            close_ns = latency.upper_ns(1 + work.close_tokens, context)
             yield (
                 sum(framing) + thought_ns(reframed, tokens, profile),
                 forecast.fresh(UNKNOWN, work.prompt_tokens, kind, effort, tokens),
                 tokens,
                 effort,
-                max(*framing, burst_ns, close_ns),
             )

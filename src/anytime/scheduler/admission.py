@@ -10,6 +10,7 @@ from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.profile import LatencyProfile
 
 BUDGETS_MS = (20, 50, 100, 200, 500)
+MOST_STEPS = 8  # that a thought takes in a row before the clock is looked at again
 HANDOVER_NS = NS_PER_MS  # from the caller's thread to the engine's, and tokenizing
 
 
@@ -24,6 +25,19 @@ class Work(msgspec.Struct, frozen=True):
     close_tokens: int
     answer_steps: int
     max_context: int
+
+
+class ThoughtLimits(msgspec.Struct, frozen=True):
+    """How a request may think: at most ``tokens``, on ``lines`` side by side.
+
+    ``reframings``: for each change of effort that may come, the tokens in common with the prompt before and those to
+    run. ``forks``: copies that a plan of several lines may begin with.
+    """
+
+    tokens: int
+    reframings: tuple[tuple[int, int], ...] = ()
+    lines: int = 1
+    forks: int = 0
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -71,12 +85,46 @@ def instant_ns(work: Work, profile: LatencyProfile) -> int:
     return prefill_ns + answer_ns
 
 
-def longest_run_ns(work: Work, profile: LatencyProfile) -> int:
-    """An upper bound of what of ``floor_ns`` cannot be interrupted: tokenizing, or the longest run of the engine."""
+def longest_stretch_ns(work: Work, profile: LatencyProfile, limits: ThoughtLimits) -> int:
+    """An upper bound of what cannot be interrupted, from one yield of ``runtime.loop`` to the next.
+
+    A chunk of the prompt, the last one with the instant answer behind it; steps in a row, or guesses verified in one
+    run; or a close with its whole answer, behind which the prompt may be run anew and forked for another plan, or words
+    of up to ``MOST_STEPS`` tokens be taken into the thought. Tokenizing, where all that is shorter.
+    """
+    close, answer = work.close_tokens, work.answer_steps
+    prompt_tokens = max([work.prompt_tokens, *(same + again for same, again in limits.reframings)])
+    most = max(prompt_tokens, work.max_context - 2 - close - answer)  # context that leaves room for a close
+    context = min(prompt_tokens + limits.tokens, most)
     latency = profile.latency()
-    step_ns = latency.upper_ns(1, work.prompt_tokens + work.close_tokens + work.answer_steps)
-    runs_ns = [latency.upper_ns(n, context) for n, context in _prefill(work, profile)]
-    return max(HANDOVER_NS, *runs_ns, step_ns if work.answer_steps else 0)
+    steps_ns = max(MOST_STEPS * latency.upper_ns(1, context), latency.upper_ns(MOST_STEPS, context))
+    anew_ns = max([0, *(_chunks_ns(profile, same, again) for same, again in limits.reframings)])
+    anew_ns += limits.forks * profile.fork_ns(prompt_tokens)
+    words_ns = latency.upper_ns(MOST_STEPS, context)
+    closing_ns = max(profile.latency(lines).closing_ns(context, close, answer) for lines in {1, limits.lines})
+    return max(HANDOVER_NS, _prompt_stretch_ns(work, profile), steps_ns, closing_ns + max(anew_ns, words_ns))
+
+
+def _prompt_stretch_ns(work: Work, profile: LatencyProfile) -> int:
+    """An upper bound of the prompt's last run with its answer, however much of the prompt need not be run again.
+
+    The more is known, the later the chunks stand, and the last may be a whole one. Of all chunks that end where the
+    prompt does, the longest costs most, or the shortest where a run costs hardly more than a step so far behind.
+    """
+    latency, whole = profile.latency(), work.prompt_tokens + work.close_tokens
+    shortest = 1 + work.close_tokens
+    longest = min(whole, max(profile.chunk, shortest))
+    run_ns = max(latency.upper_ns(1, whole), *(latency.upper_ns(n, whole - n) for n in (shortest, longest)))
+    return run_ns + work.answer_steps * latency.upper_ns(1, whole + work.answer_steps)
+
+
+def _chunks_ns(profile: LatencyProfile, context: int, tokens: int) -> int:
+    """An upper bound of running so many tokens of a prompt behind ``context`` others, chunk by chunk."""
+    latency, total = profile.latency(), 0
+    for size in profile.chunks(tokens, 1):
+        total += latency.upper_ns(size, context)
+        context += size
+    return total
 
 
 def thought_ns(work: Work, tokens: float, profile: LatencyProfile) -> int:
@@ -87,10 +135,10 @@ def thought_ns(work: Work, tokens: float, profile: LatencyProfile) -> int:
     return round(profile.segment_margin(round(tokens)) * steps_ns) + closing_ns
 
 
-def conclude_ns(work: Work, thought_tokens: int, profile: LatencyProfile) -> int:
-    """An upper bound of closing a thought of so many tokens, behind whatever run is under way."""
+def conclude_ns(work: Work, thought_tokens: int, profile: LatencyProfile, blocking_ns: int) -> int:
+    """An upper bound of closing a thought of so many tokens, behind what cannot be interrupted any more."""
     closing_ns = profile.latency().closing_ns(work.prompt_tokens + thought_tokens, work.close_tokens, work.answer_steps)
-    return profile.longest_run_ns + closing_ns
+    return blocking_ns + closing_ns
 
 
 def _prefill(work: Work, profile: LatencyProfile) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,7 @@ _MOST_ROUNDS = 10_000  # in search of the end of a busy period
 class Load(msgspec.Struct, frozen=True):
     """What one task asks of the engine, ns: at most ``cost_ns`` for each release, ``deadline_ns`` <= ``period_ns``.
 
-    ``run_ns``: the longest of the runs of which the cost is made, which once begun ends before another can begin.
+    ``run_ns``: the longest stretch of its engine runs that, once begun, ends before another job can begin.
     """
 
     period_ns: int

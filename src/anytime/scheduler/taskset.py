@@ -34,11 +34,11 @@ class Stage(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A periodic task. ``cost_ns``: upper bound of the mandatory part of a job; ``run_ns``: of its longest engine run.
+    """A periodic task. ``cost_ns``: upper bound of the mandatory part of a job; ``run_ns``: of its longest stretch.
 
-    ``thinking_run_ns``: the same where it thinks. ``quality``: of the answer without thought, None where nothing is
-    known of it, and then there are no ``stages``. These bring the less a nanosecond, the later they are. A task with a
-    higher ``priority`` gets its thought first.
+    That is what cannot be interrupted, of its thought too, granted or not: a job thinks on with time nobody else wants.
+    ``quality``: of the answer without thought, None where nothing is known of it, and then there are no ``stages``.
+    These bring the less a nanosecond, the later they are. A task with a higher ``priority`` gets its thought first.
     """
 
     name: str
@@ -49,15 +49,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     phase_ns: int = 0
     priority: int = 0
     min_quality: float = 0.0
-    thinking_run_ns: int = 0
     quality: float | None = None
     stages: tuple[Stage, ...] = ()
 
     def load(self, stages: int = 0) -> Load:
         """What a job of so many stages asks of the engine."""
         cost_ns = self.cost_ns + self.thought_ns(stages)
-        run_ns = max(self.run_ns, self.thinking_run_ns) if stages else self.run_ns
-        return Load(self.period_ns, self.deadline_ns, cost_ns, run_ns)
+        return Load(self.period_ns, self.deadline_ns, cost_ns, self.run_ns)
 
     def thought_ns(self, stages: int) -> int:
         """The time of so many stages."""

@@ -12,6 +12,7 @@ from anytime.errors import EngineError, UsageError
 from anytime.ext.slots import Slots
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.engine import Engine, EngineSpec, Health
+from anytime.runtime.intake import Overload
 from anytime.runtime.isolated.child import SERVE
 from anytime.runtime.isolated.exchange import Exchange
 from anytime.runtime.isolated.messages import Ask, Drift, Prepare, Start, pack_format
@@ -25,7 +26,6 @@ from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
 from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.worker import Overload
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
 from anytime.scheduler.deadline import deadline_of
 from anytime.scheduler.pace import Pace

@@ -16,6 +16,7 @@ from typing import cast
 import msgspec
 
 from anytime.ext.slots import ADMITTED, FINISHED, TAKEN, Slots, die_with_parent
+from anytime.runtime.intake import Overload
 from anytime.runtime.isolated.messages import (
     Ask,
     Failed,
@@ -34,7 +35,6 @@ from anytime.runtime.isolated.settings import pin, settle
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.pending import Pending
 from anytime.runtime.reasoner import Reasoner
-from anytime.runtime.worker import Overload
 from anytime.scheduler.clock import NS_PER_S
 
 

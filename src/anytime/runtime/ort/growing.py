@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from anytime.bundle import KvLayout
 from anytime.errors import EngineError

@@ -24,7 +24,6 @@ class Solo:
 
     def advance(self, steps: int, left_ns: int, room: int) -> None:
         """Up to ``steps`` tokens; guesses ahead stay within ``left_ns``, with a close behind them, and ``room``."""
-        chain = self._chain
         self._catch_up()
         if self._lookup is not None and (draft := self._draft(self._lookup, left_ns, room)):
             self._verify(self._lookup, draft)

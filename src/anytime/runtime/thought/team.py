@@ -90,7 +90,7 @@ class Team:
             chain.choose_next(self._first)
             self._chains.append(chain)
             self._started += 1
-        self._job.thought, self._job.effort = self._chains[0].thought, self.effort
+        self._job.thought, self._job.effort, self._job.lines = self._chains[0].thought, self.effort, plan.width
         greedy = plan.width == 1 and sampling.temperature == 0.0
         self._solo = Solo(self._chains[0], self._job, self._machine, self.prompt) if greedy else None
         self._drop_faulty()

@@ -1,4 +1,4 @@
-"""Who runs beside the request whose turn it is: others whose next steps are steps of a greedy thought, as its own.
+"""A turn of the engine: one request's step, or steps in a row of several that each think on greedily.
 
 A step of several rows takes less than as many steps of one, but each request's own takes longer. So others come along
 where no deadline suffers by it (``ext.agenda.Agenda.affords``), earliest deadlines first, as many as that allows.
@@ -15,26 +15,30 @@ from anytime.runtime.job import Ahead, Job, Machine
 from anytime.scheduler.batching import Batch, Member, batch, unhurried
 
 
-class Company(msgspec.Struct, frozen=True):
-    """Requests that run together, the first because it is its turn, and what each would run by itself."""
+class Turn(msgspec.Struct, frozen=True):
+    """The request whose turn it is, and those that run beside it: ``batch`` steps of what is ``ahead`` of each."""
 
     jobs: tuple[Job, ...]
-    ahead: tuple[Ahead, ...]
-    batch: Batch
+    ahead: tuple[Ahead, ...] = ()
+    batch: Batch | None = None
+
+    def of_each(self, took_ns: int) -> int:
+        """What each of them would have taken alone for what is now done: of a step that took so long."""
+        return took_ns if self.batch is None else took_ns * self.batch.alone_ns // self.batch.together_ns
 
 
-def company(job: Job, others: Iterable[Job], machine: Machine, agenda: Agenda, now: int) -> Company | None:
-    """The largest company that pays; None where the request is to run alone.
+def together(job: Job, others: Iterable[Job], most_ns: int, machine: Machine, agenda: Agenda, now: int) -> Turn | None:
+    """The most that can run beside a request, for ``most_ns`` at most; None where it is to run alone.
 
     ``others`` come in the order of their deadlines.
     """
     first = _member(job, job.until_ns - now)
     if first is None:
         return None
-    close, most_ns, alone = len(machine.codec.close_ids), machine.profile.longest_run_ns, machine.latency
+    close, alone = len(machine.codec.close_ids), machine.latency
     found = [first]
     for other in others:
-        member = _member(other, other.ready_ns - now) if other is not job else None
+        member = _member(other, other.ready_ns - now)
         if member is not None and unhurried(member[2], alone, close, most_ns):
             found.append(member)
     found = found[: machine.engine.spec.max_rows]
@@ -44,7 +48,7 @@ def company(job: Job, others: Iterable[Job], machine: Machine, agenda: Agenda, n
             plan = batch(members, alone, machine.latency_of(span), close, most_ns)
             keys = [other.generation for other in jobs[1:]]
             if plan and agenda.affords(now, job.generation, keys, plan.alone_ns, plan.together_ns):
-                return Company(jobs, ahead, plan)
+                return Turn(jobs, ahead, plan)
         found = found[: len(found) // 2]
     return None
 
