@@ -30,6 +30,7 @@ cdef extern from "anytime_slots.h" nogil:
         int64_t deadline_ns
         uint32_t request_bytes
         uint64_t progress, sequence
+        int64_t first_rung_ns
     ctypedef struct anytime_answer:
         uint64_t generation, sequence
         int64_t deadline_ns, published_ns
@@ -177,6 +178,7 @@ cdef class Slots:
     cdef anytime_slots _slots
     cdef anytime_slot *_own  # of each slot, what this object has written as the caller
     cdef uint64_t *_moves  # how often its deadline was moved
+    cdef int64_t *_woken  # when the latest wait at it was over
     cdef char *_scratch
     cdef void *_memory
     cdef size_t _bytes
@@ -206,7 +208,11 @@ cdef class Slots:
         self._bells = <int *>PyMem_Malloc((1 + self.count) * sizeof(int))
         self._own = <anytime_slot *>PyMem_Calloc(self.count, sizeof(anytime_slot))
         self._moves = <uint64_t *>PyMem_Calloc(self.count, sizeof(uint64_t))
-        if self._scratch == NULL or self._bells == NULL or self._own == NULL or self._moves == NULL:
+        self._woken = <int64_t *>PyMem_Calloc(self.count, sizeof(int64_t))
+        if (
+            self._scratch == NULL or self._bells == NULL or self._own == NULL
+            or self._moves == NULL or self._woken == NULL
+        ):
             raise MemoryError
         for i in range(1 + self.count):
             self._bells[i] = bells[i]
@@ -217,6 +223,7 @@ cdef class Slots:
         PyMem_Free(self._bells)
         PyMem_Free(self._own)
         PyMem_Free(self._moves)
+        PyMem_Free(self._woken)
         PyMem_Free(self._scratch)
         if self._memory != NULL:
             munmap(self._memory, self._bytes)
@@ -310,6 +317,10 @@ cdef class Slots:
         detail = self._scratch[answer.text_bytes:answer.text_bytes + answer.detail_bytes]
         return answer.sequence, answer.flags, answer.published_ns, answer.confidence, text, detail
 
+    def first_rung_ns(self, uint32_t slot):
+        """When the worker had rung for the first answer to the request that it answered last here; 0 before."""
+        return self._at(slot).first_rung_ns
+
     def wait(self, uint32_t slot, uint64_t serial, uint64_t seen, bint final, int64_t until_ns, uint64_t moves=0):
         """Wait, without the GIL, for the final answer, or with ``final`` False for one whose sequence is not ``seen``.
 
@@ -328,6 +339,7 @@ cdef class Slots:
                 while True:
                     with nogil:
                         outcome = self._wait(listener, place, slot, serial, seen, final, until_ns, moves)
+                        self._woken[slot] = _now()
                     if outcome >= 0:
                         return outcome == 1
                     if outcome != -EINTR:
@@ -339,6 +351,11 @@ cdef class Slots:
             self._waiting -= 1
             if self._closed and self._waiting == 0:
                 self._close()
+
+    def woken_ns(self, uint32_t slot):
+        """When the latest wait at this slot was over, read before the GIL was taken again; 0 before the first."""
+        self._at(slot)
+        return self._woken[slot]
 
     cdef int _wait(self, int listener, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final,
                    int64_t until_ns, uint64_t moves) noexcept nogil:
@@ -397,6 +414,7 @@ cdef class Slots:
         cdef anytime_answer *buffer = anytime_buffer_at(&self._slots, slot, sequence & 1)
         cdef size_t text_bytes = PyBytes_GET_SIZE(text), detail_bytes = PyBytes_GET_SIZE(detail)
         cdef char *data = <char *>(buffer + 1)
+        cdef bint first = anytime_buffer_at(&self._slots, slot, place.sequence & 1).generation != serial
         cdef uint32_t crc
         if text_bytes + detail_bytes > self.answer_bytes:
             return False
@@ -410,6 +428,8 @@ cdef class Slots:
         buffer.checksum = anytime_crc32(crc, data, text_bytes + detail_bytes)
         anytime_store(&place.sequence, sequence)
         _ring(self._bells[1 + slot])
+        if first:
+            place.first_rung_ns = _now()
         return True
 
     def is_cancelled(self, uint32_t slot, uint64_t serial):
