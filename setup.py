@@ -12,6 +12,7 @@ KERNELS = {
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],
     "ort": ["ort.pyx"],
+    "process": ["process.pyx"],
     "slots": ["slots.pyx"],
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.guarantee import figures
+from bench.guarantee.__main__ import options
 from bench.guarantee.asking import Asked, asked
 from bench.guarantee.disciplines import BASELINES, LeastLaxity
 from bench.guarantee.faults import normal_after_recovery
@@ -104,6 +105,28 @@ def test_growth_is_of_the_last_quarter_over_the_second() -> None:
     """What warms up at first is no growth; what goes on growing is."""
     assert growth([(i, 10.0 if i < 4 else 20.0) for i in range(16)], 1) == 0.0
     assert growth([(i, float(i)) for i in range(16)], 1) == 8.0
+
+
+def test_a_leak_is_growth_and_warming_up_is_none() -> None:
+    """A descriptor, a thread or some memory a request misses its figure; what a first quarter takes does not."""
+    rounds = [(i / 16, 110.0 + min(i, 4), 9.0, 2.0) for i in range(16)]
+    assert [figure.holds for figure in figures.soaked(rounds)] == [True, True, True]
+    for leak in ((5e-3, 0, 0), (0, 1, 0), (0, 0, 1)):
+        leaking = [
+            (done, *(size + 170 * i * each for size, each in zip(sizes, leak, strict=True)))
+            for i, (done, *sizes) in enumerate(rounds)
+        ]
+        assert [figure.holds for figure in figures.soaked(leaking)] == [not each for each in leak]
+
+
+@pytest.mark.parametrize("given", [["alone", "gil-holds"], [""]])
+def test_a_part_that_there_is_not_is_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, with those there are; before anything is measured."""
+    with pytest.raises(SystemExit):
+        options(given)
+    assert f"there is no part {given[-1]!r}: choose among alone, together" in capsys.readouterr().err
+    assert options(["gil-held", "--quick"]).parts == ["gil-held"]
+    assert options([]).parts == []
 
 
 def test_samples_are_measured_once(tmp_path: Path) -> None:

@@ -247,6 +247,26 @@ def test_waiting_ends_with_news_the_end_or_the_instant(slots: Slots) -> None:
     assert slots.wait(0, 2, 0, True, FAR_NS)
 
 
+def test_ringing_and_waking_are_stamped(slots: Slots) -> None:
+    """The ring for a request's first answer, and a waiter's waking up by a ring or by its instant."""
+    assert (slots.first_rung_ns(1), slots.woken_ns(1)) == (0, 0)
+    slots.publish(1, 1, 0.5, 0, b"a", b"")
+    published_ns = (slots.read(1, 1) or (0, 0, FAR_NS))[2]
+    rung_ns = slots.first_rung_ns(1)
+    assert published_ns <= rung_ns <= time.monotonic_ns()
+    slots.publish(1, 1, 0.5, FINAL, b"b", b"")
+    assert slots.first_rung_ns(1) == rung_ns
+    assert slots.wait(1, 1, 0, True, FAR_NS)
+    woken_ns = slots.woken_ns(1)
+    assert rung_ns <= woken_ns <= time.monotonic_ns()
+    slots.publish(1, 2, 0.5, 0, b"c", b"")
+    assert woken_ns <= slots.first_rung_ns(1)
+    until_ns = time.monotonic_ns() + 10**6
+    assert not slots.wait(1, 2, 0, True, until_ns)
+    assert until_ns <= slots.woken_ns(1) <= time.monotonic_ns()
+    assert (slots.first_rung_ns(0), slots.woken_ns(0)) == (0, 0)
+
+
 def test_waiting_lets_other_threads_run_and_wakes_all_who_wait(slots: Slots) -> None:
     """Two threads wait for one answer, which a third, that needs the GIL, publishes."""
     woken: list[bool] = []
@@ -330,7 +350,8 @@ def test_memory_that_holds_no_slots_is_refused() -> None:
 
 def test_a_slot_that_is_not_there_is_an_error(slots: Slots) -> None:
     """Out of range is an IndexError from every method, not a stray write."""
-    for method, rest in (("ask", (1, 0, b"")), ("read", (1,)), ("mark", (1, 1)), ("publish", (1, 0.5, 0, b"", b""))):
+    calls = (("ask", (1, 0, b"")), ("read", (1,)), ("mark", (1, 1)), ("publish", (1, 0.5, 0, b"", b"")))
+    for method, rest in (*calls, ("first_rung_ns", ()), ("woken_ns", ())):
         with pytest.raises(IndexError, match="there are 3 slots, no 3"):
             getattr(slots, method)(COUNT, *rest)
 

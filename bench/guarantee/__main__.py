@@ -16,16 +16,15 @@ from rich.table import Table
 
 from anytime import Reasoner
 from anytime.runtime.questions import Question, read_questions
-from bench.guarantee import concurrent, faults, figures, soak, unloaded
+from bench.guarantee import concurrent, faults, figures, gil, soak, unloaded
 from bench.guarantee.asking import Asked, asked, draw, floors_of
 from bench.guarantee.kept import Kept
 from bench.report import Figure, Report, parser, progress
 
 ALONE, TOGETHER, SOAK = "alone", "together", "soak"
-PARTS = (ALONE, TOGETHER, *faults.FAULTS, SOAK)
+PARTS = (ALONE, TOGETHER, *faults.FAULTS, gil.GIL, SOAK)
 TURNS, TURN = 8, 280  # so that 2,000 and more are admitted at every load
 MINUTES, QUICK_MINUTES = 60.0, 0.3
-MOST_GROWTH_MIB = 4.0
 
 
 class Bench:
@@ -121,6 +120,21 @@ def under(fault: str) -> Callable[[Bench], None]:
     return part
 
 
+def gil_held(bench: Bench) -> None:
+    count, size = (40, 40) if bench.quick else (faults.REQUESTS, faults.PIECE)
+    with Reasoner.load() as reasoner:
+        kept = bench.kept(reasoner)
+    rows: list[Any] = []
+    for start in _each(gil.GIL, range(0, count, size)):
+        rows += kept.piece(f"{gil.GIL}/{start}", lambda start=start: gil.piece(bench.questions, start // size, size))
+    seen, held = gil.read_rows(rows)
+    bench.tell(gil.GIL, [row for row, of in zip(seen, held, strict=True) if not of.cut_off])
+    columns = (*Asked._fields, *gil.Held._fields)
+    bench.samples[gil.GIL] = {"columns": columns, "rows": [(*row, *of) for row, of in zip(seen, held, strict=True)]}
+    bench.notes.append(figures.holds_note(gil.GIL, held))
+    bench.found += figures.gil_held(gil.GIL, seen, held)
+
+
 def soaked(bench: Bench) -> None:
     with Reasoner.load() as reasoner, progress() as bar:
         floors_ns = floors_of(reasoner, bench.questions)
@@ -136,15 +150,14 @@ def soaked(bench: Bench) -> None:
         )
     bench.tell(f"{SOAK}, {bench.minutes:g} minutes", rows)
     bench.samples["sizes"] = {"columns": ("minutes", "resident_mib", "descriptors", "threads"), "rows": grown}
-    for name, column, most in (("memory, MiB", 1, MOST_GROWTH_MIB), ("descriptors", 2, 0), ("threads", 3, 0)):
-        growth = round(soak.growth(grown, column), 3)
-        bench.found.append(Figure(f"growth of {name}", growth, f"<= {most:g}", growth <= most))
+    bench.found += figures.soaked(grown)
 
 
 RUN: dict[str, Callable[[Bench], None]] = {
     ALONE: alone,
     TOGETHER: together,
     **{fault: under(fault) for fault in faults.FAULTS},
+    gil.GIL: gil_held,
     SOAK: soaked,
 }
 
@@ -154,16 +167,21 @@ def _each(part: str, cells: Sequence[Any]) -> Iterator[Any]:
         yield from bar.track(cells, description=part)
 
 
-def _options() -> argparse.Namespace:
+def options(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for on the command line."""
     wanted = parser("guarantee", "Never late without an answer: alone, together, under faults, and for an hour.")
-    wanted.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all but soak")
+    wanted.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all but {SOAK}")
     wanted.add_argument("--keep", type=Path, metavar="FILE", help="measure only what is not in this file, and add it")
     wanted.add_argument("--minutes", type=float, help=f"of the soak; default {MINUTES:g}")
-    return wanted.parse_args()
+    read = wanted.parse_args(given)
+    for part in read.parts:
+        if part not in PARTS:
+            wanted.error(f"there is no part {part!r}: choose among {', '.join(PARTS)}")
+    return read
 
 
 def main() -> int:
-    given = _options()
+    given = options()
     report = Report("guarantee", given.json)
     bench = Bench(given.quick, given.keep, given.minutes)
     for part in given.parts or PARTS[:-1]:

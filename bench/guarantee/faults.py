@@ -33,7 +33,7 @@ BUDGETS_MS = (20.0, 100.0)
 RECOVERY_S = 0.5
 _BETWEEN_S = (0.6, 1.6)  # from a fault to the next: longer than a recovery
 _PAUSE_S = (0.05, 0.3)
-_GIL_S = 0.1
+_pauses = random.Random("pauses")
 _SLOWER = 50
 CLOCK = "clock-set-back"
 
@@ -111,7 +111,7 @@ def paused(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
         pid = reasoner.pid
         with contextlib.suppress(ProcessLookupError, TypeError):
             os.kill(pid, signal.SIGSTOP)
-            time.sleep(random.uniform(*_PAUSE_S))
+            time.sleep(_pauses.uniform(*_PAUSE_S))
             os.kill(pid, signal.SIGCONT)
 
     with _isolated(bundle) as reasoner:
@@ -131,14 +131,6 @@ def killed(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
 
 
 @contextlib.contextmanager
-def gil_held(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
-    """Another thread of the caller's process holds the GIL, 100 ms at a time."""
-    usleep = ctypes.PyDLL(None).usleep  # PyDLL does not release the GIL
-    with _isolated(bundle) as reasoner:
-        yield reasoner, lambda: usleep(round(_GIL_S * 1e6))
-
-
-@contextlib.contextmanager
 def clock_set_back(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
     """The wall clock is set back by an hour, as far as this process can see it."""
     shift = ctypes.CDLL(None).anytime_shift_clock
@@ -153,7 +145,6 @@ FAULTS = {
     "file-deleted": file_deleted,
     "paused": paused,
     "killed": killed,
-    "gil-held": gil_held,
     CLOCK: clock_set_back,
 }
 

@@ -9,11 +9,15 @@ import numpy as np
 
 from bench.guarantee.asking import Asked
 from bench.guarantee.concurrent import LOADS, OURS
+from bench.guarantee.gil import Held
+from bench.guarantee.soak import growth
 from bench.intervals import clopper_pearson
-from bench.report import Figure
+from bench.report import NOT_OBSERVED, Figure
 
 CONTROL_VOID = 0.001  # of the controls late: then the machine was, and the part says nothing
 MOST_LATE, MOST_P999_MS, LEAST_THOUGHT = 0.001, 1.0, 0.95
+MOST_RETURN_MS = 2.0  # behind the GIL's being free
+MOST_GROWTH_MIB = 4.0
 MOST_REJECTED, MOST_REJECTION_MS, LEAST_OF_PEAK = 0.001, 1.0, 0.9
 _RESAMPLES, _BLOCK = 2_000, 20
 
@@ -116,6 +120,53 @@ def fault(name: str, rows: Sequence[Asked], normal: tuple[int, int]) -> list[Fig
         Figure(f"{name}: latest answer, ms behind its deadline", ours, f"<= {control:g}", ours <= control),
         Figure(f"{name}: answered by the model half a second behind a fault", answered, f"{calm}", answered == calm),
     ]
+
+
+def gil_held(name: str, rows: Sequence[Asked], held: Sequence[Held]) -> list[Figure]:
+    """While holds of the GIL come and go; ``rows`` are late by their native stamps. What was cut off says nothing."""
+    pairs = [(row, of) for row, of in zip(rows, held, strict=True) if not of.cut_off]
+    missed = sum(row.control_ms > 0 for row, _ in pairs)
+    beyond = sum(of.rung_ms > 0 for _, of in pairs) - missed
+    after_ms = [of.after_free_ms for _, of in pairs if of.kept or of.returned_ms > 0]
+    worst = round(max(after_ms), 4) if after_ms else NOT_OBSERVED
+    answered = sum(row.valid for row, _ in pairs)
+    return [
+        Figure(f"{name}: slots filled and signalled late beyond the control's, requests", beyond, "<= 0", beyond <= 0),
+        Figure(
+            f"{name}: Python's return behind the GIL's being free, worst, ms",
+            worst,
+            f"<= {MOST_RETURN_MS:g}",
+            bool(after_ms) and max(after_ms) <= MOST_RETURN_MS,
+        ),
+        Figure(f"{name}: answered by the model", answered, f"{len(pairs)}", 0 < answered == len(pairs)),
+    ]
+
+
+def holds_note(name: str, held: Sequence[Held]) -> str:
+    """What the holds did to Python, and which requests could not be asked for them."""
+    kept = [of for of in held if of.kept and not of.cut_off]
+    late_ms = [of.returned_ms for of in kept if of.returned_ms > 0]
+    bare_ms = [of.returned_ms for of in held if of.returned_ms > 0 and not of.kept and not of.cut_off]
+    control_ms = [of.control_after_free_ms for of in held if of.control_kept and not of.cut_off]
+    final = sum(of.rung_ms <= 0 < of.final_ms for of in held if not of.cut_off)
+    return (
+        f"{name}: late means by native stamps; a hold kept {len(kept)} of {len(held)} callers from returning, "
+        f"{len(late_ms)} of them beyond the deadline, by {max(late_ms, default=0.0):.2f} ms at most; "
+        f"{len(bare_ms)} returned late with no hold in the way, by {max(bare_ms, default=0.0):.2f} ms at most; "
+        f"a hold kept {len(control_ms)} controls, which were back {max(control_ms, default=0.0):.2f} ms at most behind "
+        f"the GIL's being free; {final} slots had an answer in time and their final one late; "
+        f"left out because a hold began while they or their controls were being asked: "
+        f"{sum(of.cut_off for of in held)}"
+    )
+
+
+def soaked(grown: Sequence[Sequence[float]]) -> list[Figure]:
+    """What grew in the process, by its sizes behind each round; lateness is told and not judged."""
+    found = []
+    for name, column, most in (("memory, MiB", 1, MOST_GROWTH_MIB), ("descriptors", 2, 0.0), ("threads", 3, 0.0)):
+        grew = round(growth(grown, column), 3)
+        found.append(Figure(f"growth of {name}", grew, f"<= {most:g}", grew <= most))
+    return found
 
 
 Crowds = dict[float, dict[str, list[Asked]]]  # by load and discipline, the same requests in the same order

@@ -16,7 +16,7 @@ from bench.contenders import Request, asked_format
 from bench.guarantee.asking import Asked, draw
 from bench.guarantee.concurrent import LOADS, crowd
 
-ROUND_S = 10.0
+ROUND_S, LEAST_ROUNDS = 10.0, 24  # rounds are shorter where that would be fewer
 BUDGETS_MS = (20.0, 500.0)
 _PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 _SETTLE_S = 1.0
@@ -38,26 +38,40 @@ def rounds(
 ) -> tuple[list[Asked], list[tuple[float, float, int, int]]]:
     """Every load in turn, with requests that are cancelled, hurried and superseded among them.
 
-    What every request saw, and behind each round the minutes passed with the process's sizes.
+    Before the clock starts a round at the highest load takes what memory that needs. What every request saw, and behind
+    each round the minutes passed with the process's sizes.
     """
+    _round(reasoner, questions, floors_ns, rate, LOADS[-1], ROUND_S, "soak/before")
     start, found, grown = time.monotonic(), list[Asked](), []
-    number = 0
+    number, round_s = 0, min(ROUND_S, 60 * minutes / LEAST_ROUNDS)
     while (passed := (time.monotonic() - start) / 60) < minutes:
         load = LOADS[number % len(LOADS)]
-        seed = f"soak/{number}"
-        requests = draw(questions, max(1, round(ROUND_S * load * rate)), BUDGETS_MS, floors_ns, seed)
-        meddler = threading.Thread(target=_meddle, args=(reasoner, requests, seed))
-        meddler.start()
-        found += crowd(reasoner, requests, load * rate, seed)
-        meddler.join()
-        time.sleep(_SETTLE_S)
+        found += _round(reasoner, questions, floors_ns, rate, load, round_s, f"soak/{number}")
         grown.append((passed, *sizes()))
         number += 1
         done(passed / minutes)
     return found, grown
 
 
-def _meddle(reasoner: Reasoner, requests: Sequence[Request], seed: str) -> None:
+def _round(
+    reasoner: Reasoner,
+    questions: Sequence[Question],
+    floors_ns: dict[str, int],
+    rate: float,
+    load: float,
+    round_s: float,
+    seed: str,
+) -> list[Asked]:
+    requests = draw(questions, max(1, round(round_s * load * rate)), BUDGETS_MS, floors_ns, seed)
+    meddler = threading.Thread(target=_meddle, args=(reasoner, requests, round_s, seed))
+    meddler.start()
+    found = crowd(reasoner, requests, load * rate, seed)
+    meddler.join()
+    time.sleep(_SETTLE_S)
+    return found
+
+
+def _meddle(reasoner: Reasoner, requests: Sequence[Request], round_s: float, seed: str) -> None:
     """Questions that are not waited for to their ends."""
     source = random.Random(f"{seed}/meddle")
     for request in source.sample(requests, min(len(requests), 20)):
@@ -66,7 +80,7 @@ def _meddle(reasoner: Reasoner, requests: Sequence[Request], seed: str) -> None:
             asked.question, budget=request.budget_ns / 1e9, answer=asked_format(asked), topic=source.choice(("a", None))
         )
         source.choice((pending.cancel, pending.answer_now, pending.best, pending.result))()
-        time.sleep(source.uniform(0.0, ROUND_S / 40))
+        time.sleep(source.uniform(0.0, round_s / 40))
         pending.cancel()
 
 

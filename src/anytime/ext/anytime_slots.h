@@ -42,9 +42,11 @@ typedef struct {
     int64_t deadline_ns;
     uint32_t request_bytes;
     uint8_t reserved[28];
-    /* The worker's: how far it has come (4 · serial + stage), and how many answers it has published here. */
+    /* The worker's: how far it has come (4 · serial + stage), how many answers it has published here, and when it had
+     * rung for the first of those to its latest request. */
     uint64_t progress, sequence;
-    uint8_t reserved_too[48];
+    int64_t first_rung_ns;
+    uint8_t reserved_too[40];
 } anytime_slot;
 
 typedef struct {

@@ -7,6 +7,7 @@ wrote it verifies; so a worker that writes where it should not costs answers, no
 CLOCK_MONOTONIC.
 """
 
+from anytime.ext.bells cimport heed, listen, now, readable, ring, silence
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
@@ -30,6 +31,7 @@ cdef extern from "anytime_slots.h" nogil:
         int64_t deadline_ns
         uint32_t request_bytes
         uint64_t progress, sequence
+        int64_t first_rung_ns
     ctypedef struct anytime_answer:
         uint64_t generation, sequence
         int64_t deadline_ns, published_ns
@@ -47,34 +49,8 @@ cdef extern from "anytime_slots.h" nogil:
     anytime_answer *anytime_buffer_at(const anytime_slots *, uint32_t, unsigned)
     int anytime_read_answer(const anytime_slots *, uint32_t, uint64_t, anytime_answer *, void *, size_t)
 
-cdef extern from "<time.h>" nogil:
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    const int CLOCK_MONOTONIC
-
-cdef extern from "<poll.h>" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-    int ppoll(pollfd *, unsigned long, const timespec *, const void *)
-    const short POLLIN
-
-cdef extern from "<sys/epoll.h>" nogil:
-    cdef struct epoll_event:
-        uint32_t events
-    int epoll_create1(int)
-    int epoll_ctl(int, int, int, epoll_event *)
-    int epoll_wait(int, epoll_event *, int, int)
-    const int EPOLL_CLOEXEC
-    const int EPOLL_CTL_ADD
-    const uint32_t EPOLLIN
-    const uint32_t EPOLLET
-
 cdef extern from "<unistd.h>" nogil:
     int close(int)
-    long read(int, void *, size_t)
     long write(int, const void *, size_t)
     int ftruncate(int, long)
 
@@ -86,21 +62,10 @@ cdef extern from "<sys/stat.h>" nogil:
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *, size_t, int, int, int, long)
     int munmap(void *, size_t)
-    int mlockall(int)
     void *const MAP_FAILED
     const int PROT_READ
     const int PROT_WRITE
     const int MAP_SHARED
-    const int MCL_CURRENT
-    const int MCL_FUTURE
-    const int MCL_ONFAULT
-
-cdef extern from "<sys/prctl.h>" nogil:
-    int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)
-    const int PR_SET_PDEATHSIG
-
-cdef extern from "<signal.h>" nogil:
-    const int SIGKILL
 
 FINAL = ANYTIME_FINAL
 VALID = ANYTIME_VALID
@@ -108,49 +73,6 @@ FAILED = ANYTIME_FAILED
 TAKEN = 1  # stages of a request: the worker has read it,
 ADMITTED = 2  # its Reasoner has it,
 FINISHED = 3  # and is through with it; the worker does not touch the slot any more
-
-cdef int64_t _S = 1000000000
-
-
-cdef int64_t _now() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec * _S + now.tv_nsec
-
-
-cdef int _readable(int fd, int64_t left_ns) noexcept nogil:
-    """1 when readable, 0 when not in so much time (below 0: there is no end to it), else minus the error's number."""
-    cdef pollfd one
-    cdef timespec left
-    one.fd, one.events = fd, POLLIN
-    left.tv_sec, left.tv_nsec = left_ns // _S, left_ns % _S
-    cdef int outcome = ppoll(&one, 1, NULL if left_ns < 0 else &left, NULL)
-    return outcome if outcome >= 0 else -errno
-
-
-cdef void _ring(int fd) noexcept nogil:
-    cdef uint64_t one = 1
-    cdef long written = write(fd, &one, 8)  # that it is rung already is no error
-
-
-cdef void _silence(int fd) noexcept nogil:
-    cdef uint64_t rung
-    cdef long drained = read(fd, &rung, 8)  # nor that it is silent
-
-
-cdef int _listen(int bell) noexcept nogil:
-    """A file that is readable once for every ring of the bell, whoever else listens to it; or minus the error's number."""
-    cdef epoll_event wanted
-    cdef int listener = epoll_create1(EPOLL_CLOEXEC), error
-    if listener < 0:
-        return -errno
-    wanted.events = EPOLLIN | EPOLLET
-    if epoll_ctl(listener, EPOLL_CTL_ADD, bell, &wanted) != 0:
-        error = errno
-        close(listener)
-        return -error
-    return listener
-
 
 cdef object _failed(str what, int error):
     return OSError(error, f"{what}: {strerror(error).decode()}")
@@ -177,6 +99,7 @@ cdef class Slots:
     cdef anytime_slots _slots
     cdef anytime_slot *_own  # of each slot, what this object has written as the caller
     cdef uint64_t *_moves  # how often its deadline was moved
+    cdef int64_t *_woken  # when the latest wait at it was over
     cdef char *_scratch
     cdef void *_memory
     cdef size_t _bytes
@@ -206,7 +129,11 @@ cdef class Slots:
         self._bells = <int *>PyMem_Malloc((1 + self.count) * sizeof(int))
         self._own = <anytime_slot *>PyMem_Calloc(self.count, sizeof(anytime_slot))
         self._moves = <uint64_t *>PyMem_Calloc(self.count, sizeof(uint64_t))
-        if self._scratch == NULL or self._bells == NULL or self._own == NULL or self._moves == NULL:
+        self._woken = <int64_t *>PyMem_Calloc(self.count, sizeof(int64_t))
+        if (
+            self._scratch == NULL or self._bells == NULL or self._own == NULL
+            or self._moves == NULL or self._woken == NULL
+        ):
             raise MemoryError
         for i in range(1 + self.count):
             self._bells[i] = bells[i]
@@ -217,6 +144,7 @@ cdef class Slots:
         PyMem_Free(self._bells)
         PyMem_Free(self._own)
         PyMem_Free(self._moves)
+        PyMem_Free(self._woken)
         PyMem_Free(self._scratch)
         if self._memory != NULL:
             munmap(self._memory, self._bytes)
@@ -259,7 +187,7 @@ cdef class Slots:
         self._own[slot].deadline_ns, self._own[slot].request_bytes = deadline_ns, place.request_bytes
         anytime_store(&self._own[slot].asked, serial)
         anytime_store(&place.asked, serial)
-        _ring(self._bells[0])
+        ring(self._bells[0])
         return True
 
     def move(self, uint32_t slot, uint64_t serial, int64_t deadline_ns):
@@ -270,7 +198,7 @@ cdef class Slots:
         place.deadline_ns = deadline_ns
         self._own[slot].deadline_ns = deadline_ns
         anytime_store(&self._moves[slot], self._moves[slot] + 1)
-        _ring(self._bells[1 + slot])
+        ring(self._bells[1 + slot])
 
     def moves(self, uint32_t slot):
         """How often deadlines in this slot were moved."""
@@ -281,13 +209,13 @@ cdef class Slots:
         """Call a request off."""
         anytime_store(&self._at(slot).cancelled, serial)
         self._own[slot].cancelled = serial
-        _ring(self._bells[0])
+        ring(self._bells[0])
 
     def lose(self, uint32_t slot, uint64_t serial):
         """Nothing more will come for a request, because its worker is gone; wakes who waits for it."""
         anytime_store(&self._at(slot).lost, serial)
         anytime_store(&self._own[slot].lost, serial)
-        _ring(self._bells[1 + slot])
+        ring(self._bells[1 + slot])
 
     def mend(self):
         """Write once more what the caller has written, but for requests' texts, for a worker to come."""
@@ -310,6 +238,10 @@ cdef class Slots:
         detail = self._scratch[answer.text_bytes:answer.text_bytes + answer.detail_bytes]
         return answer.sequence, answer.flags, answer.published_ns, answer.confidence, text, detail
 
+    def first_rung_ns(self, uint32_t slot):
+        """When the worker had rung for the first answer to the request that it answered last here; 0 before."""
+        return self._at(slot).first_rung_ns
+
     def wait(self, uint32_t slot, uint64_t serial, uint64_t seen, bint final, int64_t until_ns, uint64_t moves=0):
         """Wait, without the GIL, for the final answer, or with ``final`` False for one whose sequence is not ``seen``.
 
@@ -321,13 +253,14 @@ cdef class Slots:
             return True
         self._waiting += 1
         try:
-            listener = _listen(self._bells[1 + slot])
+            listener = listen(self._bells[1 + slot])
             if listener < 0:
                 raise _failed("listening for an answer", -listener)
             try:
                 while True:
                     with nogil:
                         outcome = self._wait(listener, place, slot, serial, seen, final, until_ns, moves)
+                        self._woken[slot] = now()
                     if outcome >= 0:
                         return outcome == 1
                     if outcome != -EINTR:
@@ -340,17 +273,21 @@ cdef class Slots:
             if self._closed and self._waiting == 0:
                 self._close()
 
+    def woken_ns(self, uint32_t slot):
+        """When the latest wait at this slot was over, read before the GIL was taken again; 0 before the first."""
+        self._at(slot)
+        return self._woken[slot]
+
     cdef int _wait(self, int listener, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final,
                    int64_t until_ns, uint64_t moves) noexcept nogil:
-        cdef epoll_event rung
         cdef int64_t left_ns
         cdef int outcome
         while not self._news(place, slot, serial, seen, final):
-            left_ns = until_ns - _now() if anytime_load(&self._moves[slot]) == moves else 0
-            outcome = _readable(listener, left_ns) if left_ns > 0 else 0
+            left_ns = until_ns - now() if anytime_load(&self._moves[slot]) == moves else 0
+            outcome = readable(listener, left_ns) if left_ns > 0 else 0
             if outcome <= 0:
                 return outcome
-            epoll_wait(listener, &rung, 1, 0)
+            heed(listener)
         return 1
 
     cdef bint _news(self, anytime_slot *place, uint32_t slot, uint64_t serial, uint64_t seen, bint final) noexcept nogil:
@@ -369,9 +306,9 @@ cdef class Slots:
         cdef int fd = self._bells[0], outcome
         while True:
             with nogil:
-                outcome = _readable(fd, -1)
+                outcome = readable(fd, -1)
             if outcome > 0:
-                _silence(fd)
+                silence(fd)
                 return
             if outcome != -EINTR:
                 raise _failed("waiting for requests", -outcome)
@@ -397,6 +334,7 @@ cdef class Slots:
         cdef anytime_answer *buffer = anytime_buffer_at(&self._slots, slot, sequence & 1)
         cdef size_t text_bytes = PyBytes_GET_SIZE(text), detail_bytes = PyBytes_GET_SIZE(detail)
         cdef char *data = <char *>(buffer + 1)
+        cdef bint first = anytime_buffer_at(&self._slots, slot, place.sequence & 1).generation != serial
         cdef uint32_t crc
         if text_bytes + detail_bytes > self.answer_bytes:
             return False
@@ -405,11 +343,13 @@ cdef class Slots:
         buffer.generation, buffer.sequence = serial, sequence
         buffer.confidence, buffer.flags = confidence, flags
         buffer.text_bytes, buffer.detail_bytes = <uint32_t>text_bytes, <uint32_t>detail_bytes
-        buffer.deadline_ns, buffer.published_ns = place.deadline_ns, _now()
+        buffer.deadline_ns, buffer.published_ns = place.deadline_ns, now()
         crc = anytime_crc32(0, buffer, ANYTIME_CHECKED_BYTES)
         buffer.checksum = anytime_crc32(crc, data, text_bytes + detail_bytes)
         anytime_store(&place.sequence, sequence)
-        _ring(self._bells[1 + slot])
+        ring(self._bells[1 + slot])
+        if first:
+            place.first_rung_ns = now()
         return True
 
     def is_cancelled(self, uint32_t slot, uint64_t serial):
@@ -435,19 +375,3 @@ cdef class Slots:
         """0 until a worker has taken the request, then TAKEN, ADMITTED, FINISHED."""
         cdef uint64_t progress = anytime_load(&self._at(slot).progress)
         return progress & 3 if progress >> 2 == serial else 0
-
-
-def die_with_parent():
-    """Have the kernel kill this process when the thread that started it ends."""
-    if prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0:
-        raise _failed("PR_SET_PDEATHSIG", errno)
-
-
-def lock_memory():
-    """Keep all of this process in memory (mlockall); what it takes later is kept from its first use on.
-
-    Raises:
-        OSError: that is not allowed, or there is not enough memory.
-    """
-    if mlockall(MCL_CURRENT) != 0 or mlockall(MCL_FUTURE | MCL_ONFAULT) != 0:
-        raise _failed("mlockall", errno)

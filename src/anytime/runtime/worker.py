@@ -201,6 +201,8 @@ class Worker:
             if self._unshared:
                 self._share(now)
             job = self._jobs[self._picked(now)]
+            if self._scarce:
+                job = self._newcomer(job, now) or job
             if not job.started:
                 job.started, job.steps = True, decode(job, self.machine)
                 self._agenda.begin(job.generation)
@@ -210,6 +212,17 @@ class Worker:
             turn = turn or Turn((job,))
             self._current, self._stepped_ns = turn.jobs, now
             return turn
+
+    def _newcomer(self, job: Job, now: int) -> Job | None:
+        """Who is to begin a thought, and can then run beside this request's, which can wait for that."""
+        if job.look_ahead is None:
+            return None
+        for other in self._jobs.values():
+            if other.answered and other.effort is None and not other.cancelled:
+                granted = self._agenda.granted_ns(other.generation)
+                if granted and self._agenda.affords(now, job.generation, (), 0, self._stretch_ns(other)):
+                    return other
+        return None
 
     def _together(self, job: Job, now: int) -> Turn | None:
         others = [self._jobs[key] for key in self._agenda.keys() if key != job.generation]  # noqa: SIM118

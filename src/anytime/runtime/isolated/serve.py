@@ -15,7 +15,8 @@ from typing import cast
 
 import msgspec
 
-from anytime.ext.slots import ADMITTED, FINISHED, TAKEN, Slots, die_with_parent
+from anytime.ext.process import die_with_parent
+from anytime.ext.slots import ADMITTED, FINISHED, TAKEN, Slots
 from anytime.runtime.intake import Overload
 from anytime.runtime.isolated.messages import (
     Ask,

@@ -8,7 +8,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from anytime.ext.slots import lock_memory
+from anytime.ext.process import lock_memory
 from anytime.runtime.isolation import Isolation
 
 _CAP_IPC_LOCK = 14
