@@ -55,8 +55,38 @@ def test_the_kernel_decides_as_the_reference(
         assert kernel.until(entry.key, now) == plain.until(entry.key, now)
     assert kernel.pick(now, rows) == plain.pick(now, rows)
     for keep in (False, True):
-        question = (now, ready_ns, mandatory_ns, blocking_ns, keep)
-        assert kernel.fits(*question) == plain.fits(*question)
+        for without in (-1, *plain.keys()[:2]):
+            question = (now, ready_ns, mandatory_ns, blocking_ns, keep, without)
+            assert kernel.fits(*question) == plain.fits(*question)
+
+
+@given(st.lists(ACTIONS, max_size=30), NS, st.integers(0, 200), st.integers(0, 400), st.data())
+def test_the_kernel_affords_what_the_reference_does(
+    actions: list[tuple], now: int, alone_ns: int, together_ns: int, data: st.DataObject
+) -> None:
+    """Whoever runs together, for however long."""
+    kernel, plain = play(actions)
+    if not plain.keys():
+        return
+    key = data.draw(st.sampled_from(plain.keys()))
+    running = data.draw(st.lists(st.sampled_from(plain.keys()), unique=True))
+    question = (now, key, running, alone_ns, together_ns)
+    assert kernel.affords(*question) == plain.affords(*question)
+
+
+@given(st.lists(ACTIONS, max_size=30), NS, st.lists(st.tuples(NS, st.integers(1, 150), st.floats(0, 1)), max_size=12))
+def test_the_kernel_knows_whether_all_was_granted(
+    actions: list[tuple], now: int, offers: list[tuple[int, int, float]]
+) -> None:
+    """As the reference does; and then everybody has all that was offered."""
+    kernel, plain = play(actions)
+    if not plain.keys():
+        return
+    stages = [(plain.keys()[at % len(plain.keys())], cost, gain) for at, cost, gain in offers]
+    granted = kernel.grant(now, stages)
+    assert granted == plain.grant(now, stages)
+    total = sum(plain_entry.granted_ns for plain_entry in plain.entries)
+    assert granted == (total == sum(cost for _, cost, _ in stages))
 
 
 @given(st.lists(ACTIONS, max_size=30), NS)

@@ -128,6 +128,54 @@ def test_a_burst_ends_behind_an_end_token(engine: Engine) -> None:
     engine.close(seq)
 
 
+def test_bursts_side_by_side_are_those_alone(engine: Engine) -> None:
+    """Sequences of different lengths take the tokens that each takes alone; one between them is not touched."""
+    prompts = [PROMPT, PROMPT[:-3], [*PROMPT, 9, 9], PROMPT[2:]]
+    seqs = [engine.open() for _ in prompts]
+    for seq, prompt in zip(seqs, prompts, strict=True):
+        engine.run([Row(seq, prompt)], 1)
+    alone = [engine.extend([Burst(seq, 5, [])], 9, 1)[0] for seq in seqs]
+    for seq, prompt in zip(seqs, prompts, strict=True):
+        engine.truncate(seq, len(prompt))
+    chosen = [3, 0, 2]  # in no order, and without the second
+    assert engine.extend([Burst(seqs[i], 5, []) for i in chosen], 4, 1) == [alone[i][:4] for i in chosen]
+    assert [seqs[i].length for i in chosen] == [len(prompts[i]) + 4 for i in chosen]
+    assert engine.extend([Burst(seqs[i], alone[i][3], []) for i in chosen], 5, 1) == [alone[i][4:] for i in chosen]
+    assert engine.extend([Burst(seqs[1], 5, [])], 9, 1)[0] == alone[1]
+    for seq in seqs:
+        engine.close(seq)
+
+
+def test_bursts_side_by_side_end_where_one_does(engine: Engine) -> None:
+    """An end of one sequence is not one of the other; both have taken as many tokens."""
+    seqs = [engine.open(), engine.open()]
+    for seq, prompt in zip(seqs, (PROMPT, PROMPT[3:]), strict=True):
+        engine.run([Row(seq, prompt)], 1)
+    first, second = engine.extend([Burst(seq, 5, []) for seq in seqs], 12, 1)
+    end = next((i for i in range(1, 12) if second[i] not in second[:i]), 11)
+    for seq, prompt in zip(seqs, (PROMPT, PROMPT[3:]), strict=True):
+        engine.truncate(seq, len(prompt))
+    free = next(token for token in range(200) if token not in first)
+    found = engine.extend([Burst(seqs[0], 5, [free]), Burst(seqs[1], 5, [free, second[end]])], 12, 1)
+    until = second.index(second[end]) + 1
+    assert found == [first[:until], second[:until]]
+    for seq in seqs:
+        engine.close(seq)
+
+
+def test_a_step_spans_the_rows_between(engine: Engine) -> None:
+    """What a step costs is known before it is taken: rows side by side, or one after the other."""
+    seqs = [engine.open() for _ in range(4)]
+    outer = [seqs[0], seqs[3]]
+    assert engine.span(seqs) == 4
+    assert engine.span(outer) in (2, 4)
+    engine.run([Row(seqs[1], [5] * engine.spec.max_context)], 1)
+    assert engine.span(outer) in (2, None)  # a full row cannot idle
+    assert engine.span([seqs[2], seqs[3]]) == 2
+    for seq in seqs:
+        engine.close(seq)
+
+
 def test_a_burst_is_ended_from_another_thread(engine: Engine) -> None:
     """Terminating a burst keeps the tokens it has, and the engine goes on as if nothing had been."""
     seq = engine.open()

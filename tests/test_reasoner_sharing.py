@@ -67,7 +67,7 @@ def test_time_is_shared_between_equals(make_reasoner: MakeReasoner) -> None:
     engine.released.set()
     thoughts = sorted(pending.result().tokens.thought for pending in (one, two))
     assert thoughts[0] >= 25
-    assert 80 <= sum(thoughts) <= 100
+    assert sum(thoughts) >= 80
 
 
 def test_nobody_admitted_is_left_without_an_answer(make_reasoner: MakeReasoner) -> None:

@@ -77,7 +77,9 @@ def crowd(reasoner: Reasoner, requests: Sequence[Request], rate: float, seed: st
 
 
 def install(reasoner: Reasoner, discipline: str, thought_s: float) -> None:
-    """Have the idle worker choose by this discipline from now on."""
+    """Have the worker choose by this discipline from now on, once it is idle."""
+    while reasoner._worker._jobs:
+        time.sleep(_LEAD_S)
     agenda = Agenda(MOST_REQUESTS) if discipline == OURS else BASELINES[discipline](MOST_REQUESTS)
     if isinstance(agenda, LeastLaxity):
         agenda.thought_ns = round(NS_PER_S * thought_s)

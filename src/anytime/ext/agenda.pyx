@@ -168,20 +168,20 @@ cdef class Agenda:
         return min(self._entries[at].ready_ns, now + max(self._entries[at].mandatory_ns, own_ns))
 
     cpdef bint affords(self, long long now, long long key, keys, long long alone_ns, long long together_ns) except -1:
-        """Whether ``key`` may run together with ``keys`` for ``together_ns``, instead of alone for ``alone_ns``.
+        """Whether ``keys`` may run together for ``together_ns``, instead of ``key`` alone for ``alone_ns``.
 
         Each of them then needs ``alone_ns`` less of the engine. True where no deadline is missed that would hold, or
-        missed by more, than if ``key`` ran alone; O(n) for each of them.
+        missed by more, than if ``key`` ran alone; O(n).
         """
         cdef long long together = now + together_ns, alone = now + alone_ns, needs, done
         cdef Py_ssize_t i
         cdef Entry *entry
-        cdef set beside = set(keys)
+        cdef set running = set(keys)
         for i in range(self._count):
             entry = &self._entries[i]
             needs = entry.mandatory_ns + entry.granted_ns
             done = min(needs, alone_ns)
-            together += needs - (done if entry.key == key or entry.key in beside else 0)
+            together += needs - (done if entry.key in running else 0)
             alone += needs - (done if entry.key == key else 0)
             if together > entry.ready_ns and together > alone:
                 return False

@@ -80,8 +80,12 @@ class Machine(msgspec.Struct, frozen=True):
     @property
     def rows(self) -> int:
         """Lines that one request can think side by side now: those with a row, of a number the profile has measured."""
-        widest, *_ = self.profile.fit.widths[-1]
-        return min(1 + self.free_rows, widest)
+        return min(1 + self.free_rows, self.widest)
+
+    @property
+    def widest(self) -> int:
+        """Rows of one step, at most, of which the profile knows the cost."""
+        return self.profile.fit.widths[-1][0]
 
     @property
     def free_rows(self) -> int:

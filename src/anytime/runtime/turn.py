@@ -12,7 +12,7 @@ import msgspec
 
 from anytime.ext.agenda import Agenda
 from anytime.runtime.job import Ahead, Job, Machine
-from anytime.scheduler.batching import Batch, Member, batch, unhurried
+from anytime.scheduler.batching import Batch, Member, batch, pays, unhurried
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -27,6 +27,13 @@ class Turn(msgspec.Struct, frozen=True):
         return took_ns if self.batch is None else took_ns * self.batch.alone_ns // self.batch.together_ns
 
 
+def worth_sharing(job: Job, machine: Machine) -> bool:
+    """Whether a request that thinks could run beside another."""
+    if job.look_ahead is None or machine.widest < 2:
+        return False
+    return pays(machine.latency, machine.latency_of(2), job.prompt_tokens + len(job.thought))
+
+
 def together(job: Job, others: Iterable[Job], most_ns: int, machine: Machine, agenda: Agenda, now: int) -> Turn | None:
     """The most that can run beside a request, for ``most_ns`` at most; None where it is to run alone.
 
@@ -36,20 +43,17 @@ def together(job: Job, others: Iterable[Job], most_ns: int, machine: Machine, ag
     if first is None:
         return None
     close, alone = len(machine.codec.close_ids), machine.latency
-    found = [first]
-    for other in others:
-        member = _member(other, other.ready_ns - now)
-        if member is not None and unhurried(member[2], alone, close, most_ns):
-            found.append(member)
-    found = found[: machine.engine.spec.max_rows]
+    rest = [member for member in (_member(other, other.ready_ns - now) for other in others) if member is not None]
+    found = [first, *(member for member in rest if unhurried(member[2], alone, close, most_ns))][: machine.widest]
     while len(found) > 1:
         jobs, ahead, members = zip(*found, strict=True)
-        if span := machine.engine.span([one.burst.seq for one in ahead]):
+        span = machine.engine.span([one.burst.seq for one in ahead])
+        if span is not None and span <= machine.widest:
             plan = batch(members, alone, machine.latency_of(span), close, most_ns)
-            keys = [other.generation for other in jobs[1:]]
+            keys = [one.generation for one in jobs]
             if plan and agenda.affords(now, job.generation, keys, plan.alone_ns, plan.together_ns):
                 return Turn(jobs, ahead, plan)
-        found = found[: len(found) // 2]
+        found.pop()
     return None
 
 

@@ -17,7 +17,7 @@ from anytime.runtime.engine import Health
 from anytime.runtime.intake import MOST_REQUESTS, Overload, barred, crowded, expendable
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
-from anytime.runtime.turn import Turn, together
+from anytime.runtime.turn import Turn, together, worth_sharing
 from anytime.scheduler.admission import (
     MOST_STEPS,
     ThoughtLimits,
@@ -201,26 +201,25 @@ class Worker:
             if self._unshared:
                 self._share(now)
             job = self._jobs[self._picked(now)]
-            if self._scarce:
+            sharing = self._scarce and worth_sharing(job, self.machine)
+            if sharing:
                 job = self._newcomer(job, now) or job
             if not job.started:
                 job.started, job.steps = True, decode(job, self.machine)
                 self._agenda.begin(job.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
-            turn = self._together(job, now) if self._scarce else None
+            turn = self._together(job, now) if sharing else None
             turn = turn or Turn((job,))
             self._current, self._stepped_ns = turn.jobs, now
             return turn
 
     def _newcomer(self, job: Job, now: int) -> Job | None:
         """Who is to begin a thought, and can then run beside this request's, which can wait for that."""
-        if job.look_ahead is None:
-            return None
         for other in self._jobs.values():
             if other.answered and other.effort is None and not other.cancelled:
-                granted = self._agenda.granted_ns(other.generation)
-                if granted and self._agenda.affords(now, job.generation, (), 0, self._stretch_ns(other)):
+                key, most_ns = other.generation, self._stretch_ns(other)
+                if self._agenda.granted_ns(key) and self._agenda.affords(now, job.generation, [key], most_ns, most_ns):
                     return other
         return None
 

@@ -8,6 +8,8 @@ import msgspec
 
 from anytime.ext.latency import Latency
 
+_MOST_SLOWER = 1.5  # times a step alone, a step beside others may take
+
 
 class Member(msgspec.Struct, frozen=True):
     """A request that could take up to ``count`` steps behind ``context``, with ``left_ns`` until it must be ready."""
@@ -26,16 +28,24 @@ class Batch(msgspec.Struct, frozen=True):
     together_ns: int
 
 
+def pays(alone: Latency, wide: Latency, context: int) -> bool:
+    """Whether a step beside others takes hardly longer than one alone, as on machines that wait for the weights.
+
+    A thought is worth most when it ends. Where rows cost nearly what steps do, thoughts that advance side by side all
+    end later, and fewer of them in time, however many tokens there are in all.
+    """
+    return wide.run_ns(1, context) <= _MOST_SLOWER * alone.run_ns(1, context)
+
+
 def batch(members: Sequence[Member], alone: Latency, wide: Latency, close_tokens: int, most_ns: int) -> Batch | None:
     """The most steps of all members, behind which each can still close its thought, within ``most_ns``.
 
-    ``wide`` are the costs of a step of them all. None where one after the other they would take no longer, or where not
-    even one step leaves time.
+    ``wide`` are the costs of a step of them all. None where that does not pay, or not even one step leaves time.
     """
     context = sum(member.context for member in members) // len(members)
-    alone_ns, together_ns = alone.run_ns(1, context), wide.run_ns(1, context)
-    if together_ns >= len(members) * alone_ns:
+    if not pays(alone, wide, context):
         return None
+    alone_ns, together_ns = alone.run_ns(1, context), wide.run_ns(1, context)
     upper_ns = wide.upper_ns(1, max(member.context for member in members) + min(member.count for member in members))
     steps = min(most_ns // upper_ns, *(member.count for member in members))
     while steps > 0 and not all(_can_close(member, steps, upper_ns, alone, close_tokens) for member in members):

@@ -120,7 +120,7 @@ class PlainAgenda:
             needs = [entry.needs_ns - min(alone_ns, entry.needs_ns) * (entry.key in running) for entry in self.entries]
             return [now + took_ns + sum(needs[: i + 1]) for i in range(len(needs))]
 
-        alone, together = done_ns({key}, alone_ns), done_ns({key, *keys}, together_ns)
+        alone, together = done_ns({key}, alone_ns), done_ns(set(keys), together_ns)
         deadlines = [entry.ready_ns for entry in self.entries]
         return all(b <= deadline or b <= a for a, b, deadline in zip(alone, together, deadlines, strict=True))
 
