@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import TypeVar
 
 from anytime.ext.logits import greedy, pick
 from anytime.runtime.answers.compiling import compile_format
@@ -12,11 +13,13 @@ from anytime.runtime.engine import Burst, Engine, FloatArray, Row, Seq
 from anytime.runtime.loading import Loaded
 from anytime.runtime.questions import Question
 
+T = TypeVar("T")
+
 _BURST = 64
 FRACTIONS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-def some(questions: list[Question], count: int) -> list[Question]:
+def some(questions: list[T], count: int) -> list[T]:
     """``count`` of the questions, drawn with a fixed seed and left in their order, or all where there are no more."""
     if count >= len(questions):
         return questions

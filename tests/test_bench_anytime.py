@@ -72,7 +72,7 @@ def test_settled_is_where_the_answer_stays_right() -> None:
         thoughts = {"": Thoughts(5, (Pass(8 * len(texts), True, (), probes),), None)}
         return Recording("q", "choices", 0, frozenset("r"), thoughts)
 
-    nothing = Outcome(None, False, 0, 0, 0, "deadline", False)
+    nothing = Outcome(None, False, 0, 0, 0, "deadline")
     assert settled(recording("rwwrr"), nothing) == 24
     assert settled(recording("rrr"), nothing) == 0
     assert settled(recording("rrw"), nothing) is None

@@ -32,6 +32,7 @@ from anytime.runtime.policies.policy import Policy
 from anytime.runtime.policies.until import UntilDeadline
 from anytime.runtime.prompt import Codec
 from anytime.runtime.questions import Question
+from anytime.scheduler.pace import slowed
 from anytime.scheduler.profile import LatencyProfile
 from anytime.testing import MockClock, ScriptedEngine
 from tests.conftest import MS, thinker, write_bundle
@@ -94,6 +95,38 @@ def test_replay_is_what_the_loop_does(
         assert (outcome.thought_tokens, outcome.answer_tokens) == (job.thought_tokens, job.answer_tokens)
     else:
         assert not outcome.right
+
+
+@pytest.mark.parametrize("policy", [UntilDeadline(), Fixed(16)], ids=repr)
+@pytest.mark.parametrize("budget_ms", [9, 20, 33, 60, 500])
+def test_replay_plans_as_a_runtime_that_has_seen_slow_steps(
+    policy: Policy, budget_ms: int, codec: Codec, latency: Latency, profile: LatencyProfile
+) -> None:
+    """Predictions are multiplied by the factor; what a run takes is not."""
+    wary = slowed(profile, 1.25)
+    engine = {"policy": policy, "slowdown": lambda run: 0.8}
+    job, bank, _, clock = decode_alone(script_of(), budget_ms * MS, codec, wary, **engine)
+    replayer = Replayer(profile, codec, None, SPEC, handover_ns=0, wake_ns=0, factor=1.25)
+    outcome = replayer.replay(record(codec, latency, 1), policy, budget_ms * MS + profile.delivery_ns)
+    best = bank.best()
+    assert outcome.answer is not None
+    assert best is not None
+    assert (outcome.answer.source, outcome.answer.thought_tokens) == (best.source, best.thought_tokens)
+    assert (outcome.stopped, outcome.thought_tokens) == (job.stopped, job.thought_tokens)
+    assert outcome.elapsed_ns == pytest.approx(clock.now(), abs=1000)
+
+
+def test_the_caller_of_a_replay_leaves_on_time(codec: Codec, latency: Latency, profile: LatencyProfile) -> None:
+    """Where runs take twice as long as planned, what is found too late is not returned, and nobody waits for it."""
+    recording, ready_ns = record(codec, latency, 1), 20 * MS
+    slow = Replayer(profile, codec, None, SPEC, pace=2.0)
+    outcome = slow.replay(recording, UntilDeadline(), ready_ns + profile.delivery_ns)
+    assert (outcome.elapsed_ns, outcome.stopped) == (ready_ns, "deadline")
+    ample = slow.replay(recording, Fixed(0), 10**12)
+    assert outcome.answer == ample.answer
+    assert ample.elapsed_ns == pytest.approx(
+        slow.handover_ns + 2 * latency.run_ns(recording.plain.prompt_tokens + 1, 0) + slow.wake_ns
+    )
 
 
 def test_replay_thinks_side_by_side_and_waits(codec: Codec, latency: Latency, profile: LatencyProfile) -> None:

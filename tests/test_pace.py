@@ -7,7 +7,7 @@ import pytest
 from anytime.runtime.policies.until import UntilDeadline
 from anytime.runtime.prompt import Codec
 from anytime.scheduler.admission import Grant, Work, admit
-from anytime.scheduler.pace import Pace
+from anytime.scheduler.pace import Pace, slowed
 from anytime.scheduler.profile import LatencyProfile
 from tests.conftest import MS, MakeReasoner, turns_at
 from tests.doubles import LEFT_OR_RIGHT, decode_alone
@@ -52,6 +52,16 @@ def test_speeds_come_back(profile: LatencyProfile) -> None:
     slow(pace, 0.5, bursts=600)
     assert pace.latency().run_ns(1, 100) == pytest.approx(profile.latency().run_ns(1, 100), rel=0.05)
     assert pace.latency().run_ns(1, 100) >= profile.latency().run_ns(1, 100)
+
+
+def test_the_factor_is_what_is_planned_with(profile: LatencyProfile) -> None:
+    """The profile to plan with is the measured one of an engine that is slower by the factor."""
+    pace = Pace(profile)
+    assert (pace.factor, pace.profile) == (1.0, profile)
+    slow(pace, 3.0, bursts=4)
+    assert pace.factor == pytest.approx(3.0, rel=0.02)
+    assert pace.profile == slowed(profile, pace.factor)
+    assert pace.profile.rows_ns(4, 100) == pytest.approx(pace.factor * profile.rows_ns(4, 100), abs=1)
 
 
 def test_a_report_asks_for_a_new_profile(profile: LatencyProfile) -> None:

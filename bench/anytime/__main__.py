@@ -14,7 +14,8 @@ import numpy as np
 from rich.table import Table
 
 from anytime import Reasoner
-from anytime.calibrate.replay import Replayer, pace_of
+from anytime.calibrate.replay import Replayer
+from anytime.calibrate.typical import factor_of, pace_of
 from anytime.runtime.loading import find_profile, forecast_of, open_bundle
 from anytime.runtime.policies.effort import AtEffort
 from anytime.runtime.policies.policy import Policy
@@ -50,10 +51,11 @@ def main() -> int:
         [load_set(loaded, QUESTIONS / f"{domain}.{split}.jsonl", domain, count, samples) for domain in DOMAINS]
         for split in ("calibration", "heldout")
     )
-    replayer = Replayer(profile, loaded.codec, forecast, loaded.engine.spec, pace=pace_of(profile))
+    spec, pace, factor = loaded.engine.spec, pace_of(profile), factor_of(profile)
+    replayer = Replayer(profile, loaded.codec, forecast, spec, pace=pace, factor=factor)
     budgets = {one.domain: _budgets(one, replayer) for one in known}
     with Reasoner(loaded.engine, loaded.codec, profile, loaded.bundle) as reasoner:
-        checks = live.validate(reasoner, replayer, held, budgets, 20 if args.quick else 400)
+        checks = live.validate(reasoner, replayer, held, budgets, 20 if args.quick else 600)
     halves = cross_fitted(known, replayer)
     tuned = for_index(known, halves, budgets)
     runs = _runs(held, tuned, replayer, budgets)
@@ -83,7 +85,7 @@ def main() -> int:
     ]
     if args.plot:
         draw(runs, budgets, args.plot, report.environment)
-    return report.finish(reached, _samples(runs, budgets), _table(runs), notes)
+    return report.finish(reached, {**_samples(runs, budgets), "live": live.samples(checks)}, _table(runs), notes)
 
 
 def _budgets(one: Set, replayer: Replayer) -> list[int]:
@@ -91,7 +93,7 @@ def _budgets(one: Set, replayer: Replayer) -> list[int]:
     floor = max(
         floor_ns(
             Work(r.plain.prompt_tokens, 0, len(replayer.codec.close_ids), r.answer_steps, replayer.spec.max_context),
-            replayer.profile,
+            replayer.planning.profile,
         )
         for r in one.recordings
     )

@@ -1,7 +1,7 @@
 """Replaying: the loop and the policies as they are, over a recording instead of an engine, on a clock of its own.
 
-Every run takes what the latency profile predicts for it, times a pace. What a line would answer between two recorded
-probes is what it answered at the one before.
+Every run takes what the latency profile predicts for it, times a pace. Plans are made with predictions times a factor,
+as the runtime makes them. What a line would answer between two recorded probes is what it answered at the one before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from anytime.runtime.policies.policy import Plan, Policy
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
 from anytime.scheduler.admission import HANDOVER_NS, Refusal, admit
-from anytime.scheduler.pace import Pace
+from anytime.scheduler.pace import Pace, slowed
 from anytime.scheduler.profile import LatencyProfile
 
 
@@ -33,11 +33,10 @@ class Outcome:
 
     answer: Candidate | None
     right: bool
-    elapsed_ns: int
+    elapsed_ns: int  # until the caller had it, who leaves once it was to be ready
     thought_tokens: int  # of all lines
     answer_tokens: int  # of all answers
     stopped: str
-    late: bool
 
 
 @dataclass(slots=True)
@@ -119,8 +118,10 @@ class _Line:
 class _Replayed:
     """``Team`` over a recording."""
 
-    def __init__(self, recording: Recording, job: Job, machine: Machine, clock: _Clock, pace: float) -> None:
-        self._pace = pace
+    def __init__(
+        self, recording: Recording, job: Job, machine: Machine, clock: _Clock, costs: Pace, pace: float
+    ) -> None:
+        self._costs, self._pace = costs, pace
         self._recording, self._job, self._machine, self._clock = recording, job, machine, clock
         self._close = len(machine.codec.close_ids)
         self._lines: list[_Line] = []
@@ -144,7 +145,7 @@ class _Replayed:
 
     def _prefill(self, context: int, tokens: int, want: int) -> None:
         for size in self._machine.profile.chunks(tokens, want):
-            self._spend(self._machine.latency.run_ns(size, context))
+            self._spend(self._costs.latency().run_ns(size, context))
             context += size
 
     def reframing(self, effort: str) -> tuple[int, int]:
@@ -182,7 +183,7 @@ class _Replayed:
         assert line is not None
         assert waited is not None
         words = len(self._machine.codec.encode_text(text))
-        self._spend(self._machine.latency.run_ns(words, self._thoughts.prompt_tokens + line.tokens))
+        self._spend(self._costs.latency().run_ns(words, self._thoughts.prompt_tokens + line.tokens))
         line.recorded, line.tokens, line.extended = waited, line.tokens + words, line.extended + 1
         self._lines, self._rested = [line], None
 
@@ -221,7 +222,7 @@ class _Replayed:
         return max(self._lines, key=lambda line: line.since_probe).at_boundary
 
     def advance(self, steps: int, left_ns: int, room: int) -> None:
-        latency, context = self._machine.latency_of(self.width), self.context
+        latency, context = self._costs.latency(self.width), self.context
         taken = min(steps, self._lines[0].to_boundary()) if self._greedy else 1
         self._spend(sum(latency.run_ns(1, context + i) for i in range(taken)))
         for line in self._lines:
@@ -234,7 +235,7 @@ class _Replayed:
         """Never: nothing is ahead."""
 
     def probe(self, source: Source) -> list[Candidate]:
-        self._spend(self._machine.latency_of(self.width).run_ns(1 + self._close, self.context))
+        self._spend(self._costs.latency(self.width).run_ns(1 + self._close, self.context))
         for line in self._lines:
             self._commit(line, 1)
             line.since_probe = 0
@@ -242,7 +243,7 @@ class _Replayed:
 
     def finish(self, every: bool) -> list[Candidate]:
         lines = [line for line in self._lines if every or line.ends]
-        self._spend(self._machine.latency_of(len(lines)).run_ns(self._close, self.context))
+        self._spend(self._costs.latency(len(lines)).run_ns(self._close, self.context))
         found = self._answers(lines, "thought", [line.ends for line in lines])
         self._lines = [line for line in self._lines if line not in lines]
         self._rested = lines[0]
@@ -250,7 +251,7 @@ class _Replayed:
 
     def _answers(self, lines: Sequence[_Line], source: Source, complete: Sequence[bool]) -> list[Candidate]:
         probes = [line.answer() for line in lines]
-        latency, steps = self._machine.latency_of(len(lines)), max(probe.answer_tokens for probe in probes) - 1
+        latency, steps = self._costs.latency(len(lines)), max(probe.answer_tokens for probe in probes) - 1
         self._spend(steps * latency.run_ns(1, self.context + self._close))
         found = []
         for line, probe, ended in zip(lines, probes, complete, strict=True):
@@ -289,7 +290,9 @@ class Replayer:
     """A machine that exists only as its latency profile.
 
     ``handover_ns``: from the request to the first run, tokenizing included. ``wake_ns``: from the last answer until it
-    is in the caller's hands. ``pace``: measured over predicted time of a run, on average; see ``pace_of``.
+    is in the caller's hands. ``pace``: measured over predicted time of a run, on average. ``factor``: what the runtime
+    multiplies predictions by when it plans, because it has seen slow runs (``Pace``). See ``calibrate.typical`` for
+    those of a profile.
     """
 
     profile: LatencyProfile
@@ -299,18 +302,21 @@ class Replayer:
     handover_ns: int = HANDOVER_NS // 4
     wake_ns: int = HANDOVER_NS // 4
     pace: float = 1.0
-    static: Pace = field(init=False)
+    factor: float = 1.0
+    planning: Pace = field(init=False)  # neither is shown anything by a replay
+    costs: Pace = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "static", Pace(self.profile))  # as the profile is: no replay shows it anything
+        object.__setattr__(self, "planning", Pace(slowed(self.profile, self.factor)))
+        object.__setattr__(self, "costs", Pace(self.profile))
 
     def replay(self, recording: Recording, policy: Policy, budget_ns: int) -> Outcome:
         """What this request would have returned in this budget."""
-        clock, profile = _Clock(self.handover_ns), self.profile
+        clock, profile = _Clock(self.handover_ns), self.planning.profile
         its_clock: Any = clock  # nobody waits on it
         engine: Any = _Idle(self.spec)
         nothing: Any = _NothingCached()
-        machine = Machine(engine, self.codec, self.static, its_clock, nothing, self.forecast)
+        machine = Machine(engine, self.codec, self.planning, its_clock, nothing, self.forecast)
         ready_ns = budget_ns - profile.delivery_ns
         bank = _Bank(clock, ready_ns, policy.choose)
         prompt_tokens = recording.plain.prompt_tokens
@@ -319,23 +325,14 @@ class Replayer:
         if isinstance(admit(machine.work(prompt_tokens, answer), ready_ns - clock.now_ns, profile), Refusal):
             job.stopped = "rejected"
         else:
-            for _ in Loop(job, machine, _Replayed(recording, job, machine, clock, self.pace)).run():
+            for _ in Loop(job, machine, _Replayed(recording, job, machine, clock, self.costs, self.pace)).run():
                 pass  # nobody else is waiting
         best = bank.best()
         return Outcome(
             best,
             best is not None and best.text in recording.right,
-            min(clock.now_ns + self.wake_ns, budget_ns),
+            min(clock.now_ns + self.wake_ns, ready_ns),
             job.thought_tokens,
             job.answer_tokens,
             job.stopped if clock.now_ns <= ready_ns else "deadline",
-            clock.now_ns > budget_ns,
         )
-
-
-def pace_of(profile: LatencyProfile) -> float:
-    """Mean measured time of decode steps over what is predicted, which is their median: the share that stalls add."""
-    latency = profile.latency()
-    measured = sum(sum(cell.times_ns) for cell in profile.steps)
-    predicted = sum(latency.run_ns(1, cell.context + i) for cell in profile.steps for i in range(len(cell.times_ns)))
-    return measured / predicted

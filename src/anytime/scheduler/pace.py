@@ -26,6 +26,11 @@ class Pace:
         self._latencies = dict(self._plain)
         self._factor, self._margin = 1.0, self._drift.margin
 
+    @property
+    def factor(self) -> float:
+        """What predictions to plan with are multiplied by now."""
+        return self._factor
+
     def latency(self, width: int = 1) -> Latency:
         """Costs of one sequence, or of so many side by side, as things are."""
         found = self._latencies.get(width)
@@ -75,11 +80,13 @@ class Pace:
         if max(factor / self._factor, self._factor / factor, margin / self._margin, self._margin / margin) < _NOTICED:
             return
         self._factor, self._margin = factor, margin
-        fit = self.measured.fit
-        slowed = msgspec.structs.replace(
-            fit,
-            **{name: getattr(fit, name) * factor for name in ("alpha", "beta", "gamma", "p", "q")},
-            widths=tuple((width, p * factor, q * factor) for width, p, q in fit.widths),
-        )
-        self.profile = msgspec.structs.replace(self.measured, fit=slowed)
+        self.profile = slowed(self.measured, factor)
         self._latencies = {}
+
+
+def slowed(profile: LatencyProfile, factor: float) -> LatencyProfile:
+    """The profile of an engine whose every run takes ``factor`` times as long."""
+    fit = profile.fit
+    times = {name: getattr(fit, name) * factor for name in ("alpha", "beta", "gamma", "p", "q")}
+    widths = tuple((width, p * factor, q * factor) for width, p, q in fit.widths)
+    return msgspec.structs.replace(profile, fit=msgspec.structs.replace(fit, **times, widths=widths))
