@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from anytime.runtime.loop import MOST_STEPS
+from anytime.scheduler.admission import MOST_STEPS
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 
@@ -26,6 +26,6 @@ def factor_of(profile: LatencyProfile) -> float:
     for cell in profile.steps:
         for start in range(0, len(cell.times_ns), MOST_STEPS):
             taken = cell.times_ns[start : start + MOST_STEPS]
-            pace.stepped(len(taken), cell.context + start, sum(taken))
+            pace.stepped(len(taken), cell.context + start, 1, sum(taken))
             factors.append(pace.factor)
     return statistics.fmean(factors)
