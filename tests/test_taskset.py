@@ -23,14 +23,15 @@ Job = tuple[int, int, int, list[int]]  # release, absolute deadline, place, runs
 def misses(tasks: Sequence[Load], until: int, phases: Sequence[int], dice: random.Random | None) -> bool:
     """Whether earliest deadline first misses a deadline up to ``until``, one uninterrupted run after the other.
 
-    With dice, jobs are cut into runs of random lengths, take less than they may, and come later than they could.
+    With dice, jobs are cut into runs of random lengths, take less than they may, and come later than they could. While
+    nobody waits for an answer, a job that has its own thinks on, when that is worst: begun just before a release.
     """
     jobs = [job for place, load in enumerate(tasks) for job in released(load, place, until, phases[place], dice)]
-    now, left = 0, sorted(jobs)
+    now, left, answered = 0, sorted(jobs), []
     while left:
         ready = [job for job in left if job[0] <= now]
         if not ready:
-            now = left[0][0]
+            now = free_again(tasks, answered, now, left[0][0], dice)
             continue
         job = min(ready, key=lambda one: (one[1], one[2]))
         now += job[3].pop()
@@ -38,7 +39,18 @@ def misses(tasks: Sequence[Load], until: int, phases: Sequence[int], dice: rando
             if now > job[1]:
                 return True
             left.remove(job)
+            answered.append(job)
     return False
+
+
+def free_again(
+    tasks: Sequence[Load], answered: Sequence[Job], now: int, release: int, dice: random.Random | None
+) -> int:
+    """When a stretch of thought ends that begins before the next release, by its job's deadline; or that release."""
+    at = dice.choice((release - 1, dice.randint(now, release - 1))) if dice else release - 1
+    stretches = [min(tasks[place].run_ns, due - at) for _, due, place, _ in answered if due > at] or [0]
+    stretch = dice.choice((max(stretches), *stretches)) if dice else max(stretches)
+    return at + stretch if stretch else release
 
 
 def released(load: Load, place: int, until: int, phase: int, dice: random.Random | None) -> list[Job]:
@@ -72,6 +84,10 @@ def loads_drawn(draw: st.DrawFn, most: int = 4, longest_run: int = 4) -> list[Lo
     return found
 
 
+def stretched(tasks: Sequence[Load], runs: Sequence[int]) -> list[Load]:
+    return [msgspec.structs.replace(load, run_ns=run) for load, run in zip(tasks, runs, strict=True)]
+
+
 def cycle(tasks: Sequence[Load]) -> int:
     return math.lcm(*(load.period_ns for load in tasks))
 
@@ -88,13 +104,18 @@ def test_without_blocking_the_test_is_exact(tasks: list[Load]) -> None:
 @settings(max_examples=400)
 @given(loads_drawn(), st.data(), st.randoms(use_true_random=False))
 def test_what_the_test_admits_never_misses(tasks: list[Load], data: st.DataObject, dice: random.Random) -> None:
-    """Whatever the phases, the lengths of runs, late releases and short jobs: what was admitted is on time."""
-    tasks = [msgspec.structs.replace(load, run_ns=max(1, load.run_ns)) for load in tasks]
-    assume(demand_test(tasks).holds)
-    until = 2 * cycle(tasks) + 40
-    assert not misses(tasks, until, [0] * len(tasks), None)
+    """Whatever the phases, the lengths of runs, late releases, short jobs and thought meanwhile: all is on time."""
+    rising = itertools.takewhile(lambda ns: demand_test(stretched(tasks, [ns] * len(tasks))).holds, range(1, 13))
+    longest = max(rising, default=0)
+    assume(longest)
+    tasks = stretched(tasks, [data.draw(st.integers(1, longest) | st.just(longest)) for _ in tasks])
+    assert demand_test(tasks).holds
+    until = min(2 * cycle(tasks), 200) + 40
     assert not misses(tasks, until, [0] * len(tasks), dice)
-    assert not misses(tasks, until, [data.draw(st.integers(0, 20)) for _ in tasks], dice)
+    for _ in range(4):
+        phases = [data.draw(st.integers(0, 20)) for _ in tasks]
+        assert not misses(tasks, until, phases, None)
+        assert not misses(tasks, until, phases, dice)
 
 
 @settings(max_examples=300)
@@ -104,13 +125,13 @@ def test_the_finding_is_that_of_every_instant(tasks: list[Load]) -> None:
     assume(utilization(tasks) <= 1)
     found = demand_test(tasks)
     instants = range(min(load.deadline_ns for load in tasks), 2 * cycle(tasks) + 1)
-    failing = [t for t in instants if demand_ns(tasks, t) + blocking_ns(tasks, t) > t]
+    failing = [t for t in instants if demand_ns(tasks, t) + blocking_ns(tasks) > t]
     assert found.holds == (not failing)
     at = found.point.at_ns
-    assert (found.point.demand_ns, found.point.blocking_ns) == (demand_ns(tasks, at), blocking_ns(tasks, at))
+    assert (found.point.demand_ns, found.blocking_ns) == (demand_ns(tasks, at), blocking_ns(tasks))
     assert (at - tasks[found.point.place].deadline_ns) % tasks[found.point.place].period_ns == 0
     if failing:
-        assert at == failing[0] <= max(horizon_ns(tasks), at)
+        assert at == failing[0] <= horizon_ns(tasks)
 
 
 def test_full_use_passes_and_a_nanosecond_more_does_not() -> None:
@@ -122,14 +143,50 @@ def test_full_use_passes_and_a_nanosecond_more_does_not() -> None:
     assert (more.outcome, more.point.at_ns, more.point.demand_ns) == ("demand", 20, 21)
 
 
-def test_blocking_counts_for_later_deadlines_only() -> None:
-    """A run of 5 before a deadline at 10 leaves 5 for the other task, one of 6 does not; after the last, nothing."""
-    short = Load(10, 10, 5, 0)
-    assert demand_test([short, Load(20, 20, 10, 5)]).holds
-    blocked = demand_test([short, Load(20, 20, 10, 6)])
-    assert (blocked.outcome, blocked.point.at_ns, blocked.point.place) == ("demand", 10, 0)
-    assert (blocked.point.demand_ns, blocked.point.blocking_ns) == (5, 6)
-    assert blocking_ns([short, Load(20, 20, 10, 6)], 20) == 0
+def test_the_longest_stretch_counts_whoever_it_belongs_to() -> None:
+    """A stretch of 5 before a deadline at 10 leaves 5 for the work due then, one of 6 does not."""
+    for short, other in ((0, 5), (5, 0)):
+        assert demand_test([Load(10, 10, 5, short), Load(20, 20, 4, other)]).holds
+    for short, other in ((0, 6), (6, 0)):
+        blocked = demand_test([Load(10, 10, 5, short), Load(20, 20, 4, other)])
+        assert (blocked.outcome, blocked.point.at_ns, blocked.point.place) == ("demand", 10, 0)
+        assert (blocked.point.demand_ns, blocked.blocking_ns) == (5, 6)
+
+
+def test_a_load_alone_is_not_blocked() -> None:
+    """Its job before has stopped when the next one comes: it may take all the time there is."""
+    alone = [Load(10, 10, 10, 10)]
+    assert demand_test(alone).holds
+    assert not misses(alone, 100, [0], None)
+
+
+def test_thought_blocks_whoever_is_due_later_too() -> None:
+    """The job due first has its answer and thinks on for 8 just before the other comes, which needs 8 of its 12.
+
+    By the classical blocking, of later deadlines only, this would pass: 1 + 1 by 10, and 1 + 8 by 12.
+    """
+    thinker, other = Load(20, 10, 1, 8), Load(20, 12, 8, 1)
+    tasks = [thinker, other]
+    for at in (10, 12, 30, 32):
+        later = max((load.run_ns for load in tasks if load.deadline_ns > at), default=0)
+        assert demand_ns(tasks, at) + later <= at
+    assert misses(tasks, 40, [0, 3], None)
+    assert not misses([msgspec.structs.replace(thinker, run_ns=0), other], 40, [0, 3], None)
+    found = demand_test(tasks)
+    assert (found.outcome, found.point.at_ns, found.point.demand_ns, found.blocking_ns) == ("demand", 12, 9, 8)
+
+
+def test_blocking_that_shows_after_the_longest_deadline_is_found() -> None:
+    """Nearly full use: a stretch of 2 fits at 10, 15 and 20, and not at the end of the hyperperiod."""
+    found = demand_test([Load(10, 10, 5, 2), Load(15, 15, 7, 0)])
+    assert (found.outcome, found.point.at_ns, found.point.demand_ns) == ("demand", 30, 29)
+    assert demand_test([Load(10, 10, 5, 1), Load(15, 15, 7, 0)]).holds
+
+
+def test_full_use_leaves_no_room_for_a_stretch() -> None:
+    """At utilization 1 the least blocking fails, by the end of the hyperperiod."""
+    found = demand_test([Load(4, 4, 2, 1), Load(6, 6, 3, 0)])
+    assert (found.outcome, found.point.at_ns) == ("demand", 12)
 
 
 def test_blocking_is_looked_for_behind_the_first_deadline() -> None:

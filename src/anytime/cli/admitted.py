@@ -13,7 +13,7 @@ from anytime.cli.common import out
 from anytime.runtime.forecast import UNKNOWN
 from anytime.runtime.loading import Loaded
 from anytime.scheduler.clock import NS_PER_MS
-from anytime.scheduler.demand import MOST_DEADLINES, Finding, Point, utilization
+from anytime.scheduler.demand import MOST_DEADLINES, Finding, utilization
 from anytime.scheduler.profile import LatencyProfile, difference
 from anytime.scheduler.taskset import Decision, Failure, Task, loads
 
@@ -75,7 +75,7 @@ def _finding(tasks: Sequence[Task], finding: Finding) -> dict[str, object]:
         "at_ms": point.at_ns / NS_PER_MS,
         "task": tasks[point.place].name,
         "demand_ms": point.demand_ns / NS_PER_MS,
-        "blocking_ms": point.blocking_ns / NS_PER_MS,
+        "blocking_ms": finding.blocking_ns / NS_PER_MS,
     }
 
 
@@ -160,19 +160,19 @@ def _lines(told: Told) -> Iterator[tuple[str, str]]:
 def _tested(finding: Finding) -> str:
     if not finding.holds:
         return "fails"
-    return f"holds at every deadline; least is left at {_ms(finding.point.at_ns)} ms, {_by_then(finding.point)}"
+    return f"holds at every deadline; least is left at {_ms(finding.point.at_ns)} ms, {_by_then(finding)}"
 
 
-def _by_then(point: Point) -> str:
-    work_ns = point.demand_ns + point.blocking_ns
-    blocking = f" ({_ms(point.demand_ns)} ms due, {_ms(point.blocking_ns)} ms for a run that has to end first)"
-    return f"by when {_ms(work_ns)} ms have to be done" + (blocking if point.blocking_ns else "")
+def _by_then(finding: Finding) -> str:
+    due_ns, blocking_ns = finding.point.demand_ns, finding.blocking_ns
+    blocking = f" ({_ms(due_ns)} ms due, {_ms(blocking_ns)} ms for a stretch that has to end first)"
+    return f"by when {_ms(due_ns + blocking_ns)} ms have to be done" + (blocking if blocking_ns else "")
 
 
 def _failed(told: Told, failure: Failure) -> str:
     task, finding = told.tasks[failure.place], told.decision.finding
     if failure.test == "demand":
-        return f"{task.name!r}, at its deadline at {_ms(finding.point.at_ns)} ms, {_by_then(finding.point)}"
+        return f"{task.name!r}, at its deadline at {_ms(finding.point.at_ns)} ms, {_by_then(finding)}"
     if failure.test == "utilization":
         return f"{task.name!r}: with it, more of the engine's time is asked for than there is"
     if failure.test == "unproven":
