@@ -61,8 +61,8 @@ def _filled(requests: int, agenda: Agenda | PlainAgenda) -> Agenda | PlainAgenda
 
 def _pick(agenda: Agenda | PlainAgenda) -> Callable[[int], None]:
     def picks(rounds: int) -> None:
-        for i in range(rounds):
-            agenda.pick(i, 4)
+        for _ in range(rounds):
+            agenda.pick(4)
 
     return picks
 

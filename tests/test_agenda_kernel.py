@@ -53,7 +53,7 @@ def test_the_kernel_decides_as_the_reference(
         assert kernel.granted_ns(entry.key) == entry.granted_ns
         assert kernel.mandatory_ns(entry.key) == entry.mandatory_ns
         assert kernel.until(entry.key, now) == plain.until(entry.key, now)
-    assert kernel.pick(now, rows) == plain.pick(now, rows)
+    assert kernel.pick(rows) == plain.pick(rows)
     for keep in (False, True):
         for without in (-1, *plain.keys()[:2]):
             question = (now, ready_ns, mandatory_ns, blocking_ns, keep, without)
@@ -116,24 +116,27 @@ def test_whoever_is_admitted_by_fits_is_served_in_time(requests: list[tuple[int,
 
 def serve(agenda: Agenda, now: int, ready: dict[int, int]) -> int:
     """Run the picked request's mandatory part; when that is done."""
-    key = agenda.pick(now, 8)
+    key = agenda.pick(8)
     now += agenda.mandatory_ns(key)
     assert now <= ready[key]
     agenda.remove(key)
     return now
 
 
-def test_a_first_answer_goes_ahead_of_optional_time_that_can_wait() -> None:
-    """A later request's mandatory part runs first, unless an earlier deadline could then not keep its grant."""
+def test_a_first_answer_goes_ahead_of_thought() -> None:
+    """A later request's mandatory part runs before what an earlier deadline was granted, behind its mandatory part."""
     agenda = Agenda(4)
     agenda.add(1, 100, 10)
     agenda.begin(1)
     agenda.answer(1)
     agenda.add(2, 200, 30)
     agenda.grant(0, [(1, 60, 1.0)])
-    assert agenda.pick(0, 4) == 2
-    assert agenda.pick(20, 4) == 1
-    assert agenda.pick(0, 1) == 1  # the last row is kept for one whose turn it is
+    assert agenda.pick(4) == 2
+    assert agenda.pick(1) == 1  # the last row is kept for one whose turn it is
+    agenda.add(3, 150, 5)
+    assert agenda.pick(4) == 3
+    agenda.add(4, 50, 5)
+    assert agenda.pick(1) == 4
 
 
 def test_nobody_runs_into_what_others_still_need() -> None:

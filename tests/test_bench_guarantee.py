@@ -96,7 +96,7 @@ def test_disciplines_choose_as_they_are_named(name: str, order: list[int]) -> No
         agenda.spend(2, 30)
     picked = []
     while len(agenda):
-        picked.append(agenda.pick(0, 4))
+        picked.append(agenda.pick(4))
         agenda.remove(picked[-1])
     assert picked == order
 

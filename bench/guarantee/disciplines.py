@@ -26,21 +26,21 @@ class PlainEdf(Agenda):
     def until(self, key: int, now: int) -> int:
         return self.ready_ns(key)
 
-    def pick(self, now: int, rows: int) -> int:
-        return min(self.able(rows), key=lambda key: self.rank(key, now), default=-1)
+    def pick(self, rows: int) -> int:
+        return min(self.able(rows), key=self.rank, default=-1)
 
     def able(self, rows: int) -> list[int]:
         """Who could run."""
         return [key for key in self.keys() if rows > 0 or self.begun(key)]
 
-    def rank(self, key: int, now: int) -> int:
+    def rank(self, key: int) -> int:
         return self.ready_ns(key)
 
 
 class Fcfs(PlainEdf):
     """First come, first served, to its end."""
 
-    def rank(self, key: int, now: int) -> int:
+    def rank(self, key: int) -> int:
         return key
 
 
@@ -63,8 +63,8 @@ class LeastLaxity(PlainEdf):
         super().spend(key, ns)
         self.work_ns[key] = max(0, self.work_ns[key] - ns)
 
-    def rank(self, key: int, now: int) -> int:
-        return self.ready_ns(key) - now - self.work_ns[key]
+    def rank(self, key: int) -> int:
+        return self.ready_ns(key) - self.work_ns[key]
 
 
 BASELINES: dict[str, type[PlainEdf]] = {"fcfs": Fcfs, "edf": PlainEdf, "least-laxity": LeastLaxity}

@@ -228,9 +228,9 @@ class Worker:
         return together(job, others, self._stretch_ns(job), self.machine, self._agenda, now)
 
     def _picked(self, now: int) -> int:
-        """Earliest deadline first; a request that can wait no longer for a row takes one from the least urgent."""
-        key = self._agenda.pick(now, self.machine.free_rows)
-        first = self._jobs[self._agenda.pick(now, 1)]
+        """Whose turn it is by the agenda; a request that can wait no longer for a row takes one from the least urgent."""
+        key = self._agenda.pick(self.machine.free_rows)
+        first = self._jobs[self._agenda.pick(1)]
         if key == first.generation or first.started:
             return key
         answered = [job for job in self._jobs.values() if job.answered]

@@ -93,20 +93,10 @@ class PlainAgenda:
                 return False
         return True
 
-    def pick(self, now: int, rows: int) -> int:
-        able = [i for i, entry in enumerate(self.entries) if entry.begun or rows > 0]
-        if not able:
-            return -1
-        first = able[0]
-        if not self.entries[first].answered:
-            return self.entries[first].key
-        slacks = self.slacks_ns(now)
-        for i in able[1:]:
-            entry = self.entries[i]
-            may_begin = entry.begun or rows > 1
-            if not entry.answered and may_begin and entry.mandatory_ns <= min(slacks[first:i]):
-                return entry.key
-        return self.entries[first].key
+    def pick(self, rows: int) -> int:
+        able = [entry for entry in self.entries if entry.begun or rows > 0]
+        mandatory = [e for e in able if not e.answered and (e is able[0] or e.begun or rows > 1)]
+        return next((entry.key for entry in (*mandatory, *able)), -1)
 
     def until(self, key: int, now: int) -> int:
         i = self.entries.index(self._entry(key))
