@@ -228,7 +228,7 @@ class Worker:
         return together(job, others, self._stretch_ns(job), self.machine, self._agenda, now)
 
     def _picked(self, now: int) -> int:
-        """Whose turn it is by the agenda; a request that can wait no longer for a row takes one from the least urgent."""
+        """Whose turn it is; a request that can wait no longer for a row takes one from the least urgent."""
         key = self._agenda.pick(self.machine.free_rows)
         first = self._jobs[self._agenda.pick(1)]
         if key == first.generation or first.started:
