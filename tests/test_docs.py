@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets")
+COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets", "node")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 

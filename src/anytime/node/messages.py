@@ -165,13 +165,12 @@ ROS_TYPES: dict[type[msgspec.Struct], str] = {
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a decision needs to know of its input. ``stamped_ns`` and ``deadline_ns`` are on the steady clock."""
+    """An input that was checked and taken in, with its stamp and its deadline on the steady clock."""
 
-    header: Header
-    request_id: str
-    trace_id: str
+    message: Input
     stamped_ns: int
     deadline_ns: int
+    min_confidence: float | None = None  # a goal's own
 
 
 def decision_of(answer: Answer, asked: Asked, stamp: Time, now_ns: int, thinking: bool = False) -> Decision:
@@ -184,11 +183,12 @@ def decision_of(answer: Answer, asked: Asked, stamp: Time, now_ns: int, thinking
         now_ns: on the steady clock.
         thinking: it is the best so far, and thinking goes on.
     """
+    message = asked.message
     return Decision(
-        header=Header(stamp, asked.header.frame_id),
-        input_stamp=asked.header.stamp,
-        request_id=asked.request_id,
-        trace_id=asked.trace_id,
+        header=Header(stamp, message.header.frame_id),
+        input_stamp=message.header.stamp,
+        request_id=answer.request_id,
+        trace_id=message.trace_id,
         bundle_id=answer.bundle_id,
         status=THINKING if thinking else STATUS[answer.stopped],
         source=answer.source,
