@@ -41,7 +41,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     period_s: Annotated[
         Span, Meta(description="How often input comes: offered as the deadline of decisions, and watched.")
     ] = 0.2
-    policy: Annotated[str, Meta(description="How the time is spent: NAME or NAME:SETTING=VALUE,…")] = "auto"
+    policy: Annotated[str, Meta(description="How the time is spent, as anytime run --policy has it.")] = "auto"
     min_confidence: Annotated[Probability, Meta(description="Answers below it give way to the fallback.")] = 0.0
     fallback: Annotated[str, Meta(description="The answer where the model has none in time.")] = ""
     choices: Annotated[list[str], Meta(description="Answers to questions that bring no choices; empty: others.")] = []
