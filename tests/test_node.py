@@ -128,7 +128,12 @@ BAD: list[tuple[str, Callable[[Rig], Any], str, str]] = [
     ("too long", lambda up: Question(header=up.header(), text="a" * 300), "malformed", "the model's context 256"),
     ("surrogate", lambda up: Question(header=up.header(), text="\ud800"), "malformed", ""),
     ("one choice", lambda up: Question(header=up.header(), text="a", choices=["a"]), "malformed", "at least two"),
-    ("NaN budget", lambda up: Question(header=up.header(), text="a", budget_s=math.nan), "malformed", "budget_s is nan"),
+    (
+        "NaN budget",
+        lambda up: Question(header=up.header(), text="a", budget_s=math.nan),
+        "malformed",
+        "budget_s is nan",
+    ),
     ("budget", lambda up: Question(header=up.header(), text="a", budget_s=-1.0), "malformed", "budget_s is -1.0"),
     ("years", lambda up: Question(header=up.header(), text="a", budget_s=1e9), "malformed", "to a day"),
     ("NaN gap", lambda up: scene(up.header(), vehicles=[Vehicle(2, math.nan, 3.0)]), "malformed", "vehicle 0 is nan"),

@@ -10,7 +10,7 @@ import pytest
 
 from anytime import Choices, JsonSchema, Regex, Text
 from anytime.errors import ParameterError
-from anytime.node.parameters import LIVE, Parameters, changed, declared, parameters_of, read_parameters
+from anytime.node.parameters import LIVE, Parameters, Value, changed, declared, parameters_of, read_parameters
 
 
 def test_every_parameter_is_declared_with_its_purpose() -> None:
@@ -22,6 +22,24 @@ def test_every_parameter_is_declared_with_its_purpose() -> None:
     assert found["budget_s"].bounds == (0.001, 86_400.0)
     assert found["bundle"].bounds is None
     assert {name for name, parameter in found.items() if not parameter.read_only} == LIVE
+
+
+def test_the_documentation_lists_every_parameter() -> None:
+    """docs/node.md has a row for each, with its default, purpose, and when it may change."""
+    page = (Path(__file__).parents[1] / "docs" / "node.md").read_text(encoding="utf-8")
+    table = page[page.index("<!-- parameters -->") : page.index("<!-- /parameters -->")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| `")]
+    assert rows == [
+        [f"`{p.name}`", _shown(p.default), p.description, "unconfigured" if p.read_only else "any time"]
+        for p in declared()
+    ]
+
+
+def _shown(default: Value) -> str:
+    if isinstance(default, list):
+        return f"`{', '.join(default)}`" if default else ""
+    shown = str(default).lower() if isinstance(default, bool) else str(default)
+    return f"`{shown}`" if shown else ""
 
 
 @pytest.mark.parametrize(
@@ -124,7 +142,7 @@ def test_malformed_files(tmp_path: Path, text: str, why: str) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """Its name is in the reason."""
-    with pytest.raises(ParameterError, match="none.yaml cannot be read"):
+    with pytest.raises(ParameterError, match=r"none\.yaml cannot be read"):
         read_parameters(tmp_path / "none.yaml", "/anytime")
 
 
