@@ -65,6 +65,7 @@ def test_the_trace_tells_how_it_came_about(make_reasoner: MakeReasoner) -> None:
     assert len(got.answers) == len(got.answers_confidence) == len(got.answers_s)
     assert all(0.01 <= seen_s <= decision.elapsed_s for seen_s in got.answers_s)
     assert set(got.answers) <= {"left", "right"}
+    assert (got.answers[-1], got.answers_confidence[-1]) == (decision.answer, decision.confidence)
     assert got.queued_s == 0.01
     assert got.queued_s + got.reasoner_s == pytest.approx(decision.elapsed_s)
 
@@ -121,6 +122,7 @@ TEN_MB = "x" * 10_000_000
 BAD: list[tuple[str, Callable[[Rig], Any], str, str]] = [
     ("10 MB", lambda up: Question(header=up.header(), text=TEN_MB), "too_large", "10000000 characters"),
     ("10 MB id", lambda up: Question(header=up.header(), text="a", request_id=TEN_MB), "too_large", "request_id"),
+    ("id", lambda up: Question(header=up.header(), text="a", request_id="\ud800"), "malformed", "can be printed"),
     ("choices", lambda up: Question(header=up.header(), text="a", choices=["a"] * 999), "too_large", "999 choices"),
     ("10 MB choice", lambda up: Question(header=up.header(), text="a", choices=["a", TEN_MB]), "too_large", "choices"),
     ("vehicles", lambda up: scene(up.header(), vehicles=[Vehicle(1, 2, 3)] * 400_000), "too_large", "400000 vehicles"),
@@ -235,7 +237,7 @@ def test_deactivation_answers_what_was_taken_in(make_reasoner: MakeReasoner) -> 
 
 
 def test_a_subscriber_that_fails_costs_nobody_an_answer(make_reasoner: MakeReasoner) -> None:
-    """It is counted as an error, and the node goes on."""
+    """What could not be delivered is counted, and the node goes on."""
     up = rig(make_reasoner)
 
     def broken(message: object) -> None:
@@ -243,10 +245,11 @@ def test_a_subscriber_that_fails_costs_nobody_an_answer(make_reasoner: MakeReaso
 
     end = up.bus.subscribe(up.node.topics.decision.name, broken)
     up.ask()
-    assert "out of order" in up.reason("error")
+    assert "Decision could not be published: RuntimeError('out of order')" in up.reason("unsent")
+    assert up.status("transport")[0] == 1
     end()
     up.ask()
-    assert len(up.decisions) == 2
+    assert len(up.decisions) == len(up.traces) == 2
 
 
 def test_simulated_time(make_reasoner: MakeReasoner) -> None:

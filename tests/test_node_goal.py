@@ -95,6 +95,22 @@ def test_too_many_goals(make_reasoner: MakeReasoner) -> None:
     assert up.node.goal(question(up, request_id="3")).run(lambda decision: None).answer == "right"
 
 
+def test_a_client_that_fails(make_reasoner: MakeReasoner) -> None:
+    """Feedback that raises ends the goal and the thinking, and makes room for the next."""
+    script = thinker(LONG, lambda n: "left")
+    reasoner, engine, clock = make_reasoner(script, kind=HeldEngine, hold_at=-1)
+    assert isinstance(engine, HeldEngine)
+    up = Rig(reasoner, clock, max_goals=1).up()
+    engine.hold_at = len(engine.generations) + 6
+
+    def gone(decision: Decision) -> None:
+        raise ConnectionError("the client has gone")
+
+    with pytest.raises(ConnectionError):
+        up.node.goal(question(up)).run(gone)
+    assert up.node.goal(question(up, request_id="next")).run(lambda decision: None).answer == "left"
+
+
 @pytest.mark.parametrize(
     ("deadline", "min_confidence", "trouble", "why"),
     [

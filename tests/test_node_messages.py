@@ -32,6 +32,9 @@ def store() -> Typestore:
     found: dict[str, Any] = {}
     for file in (PACKAGE / "msg").glob("*.msg"):
         found.update(get_types_from_msg(file.read_text(encoding="utf-8"), f"anytime_msgs/msg/{file.stem}"))
+    question, decision = (PACKAGE / "srv" / "Ask.srv").read_text(encoding="utf-8").split("---")
+    found.update(get_types_from_msg(question, "anytime_msgs/msg/Ask_Request"))
+    found.update(get_types_from_msg(decision, "anytime_msgs/msg/Ask_Response"))
     action = (PACKAGE / "action" / "Reason.action").read_text(encoding="utf-8").split("---")
     for part, text in zip(("Goal", "Result", "Feedback"), action, strict=True):
         found.update(get_types_from_msg(text, f"anytime_msgs/action/Reason_{part}"))
@@ -48,8 +51,12 @@ def test_the_package_stands_at_the_top_level() -> None:
 
 def test_colcon_finds_every_interface() -> None:
     """CMakeLists.txt names every file and no other; package.xml is of format 3 and declares what they use."""
-    listed = set(re.findall(r'"((?:msg|action)/\w+\.\w+)"', (PACKAGE / "CMakeLists.txt").read_text(encoding="utf-8")))
-    assert listed == {str(f.relative_to(PACKAGE)) for f in [*PACKAGE.glob("msg/*"), *PACKAGE.glob("action/*")]}
+    listed = set(
+        re.findall(r'"((?:msg|srv|action)/\w+\.\w+)"', (PACKAGE / "CMakeLists.txt").read_text(encoding="utf-8"))
+    )
+    assert listed == {
+        str(file.relative_to(PACKAGE)) for kind in ("msg", "srv", "action") for file in PACKAGE.glob(f"{kind}/*")
+    }
     root = ET.parse(PACKAGE / "package.xml").getroot()
     assert root.get("format") == "3"
     assert root.findtext("name") == "anytime_msgs"
@@ -102,6 +109,13 @@ def test_the_status_enum_covers_every_way_to_stop(store: Typestore) -> None:
     for ros in ROS_TYPES.values():
         if ros.startswith("anytime_msgs") and not ros.endswith("Decision"):
             assert store.fielddefs[ros][0] == []
+
+
+def test_the_service_carries_the_messages(store: Typestore) -> None:
+    """A question there, a decision back."""
+    for part, kind in (("Request", "Question"), ("Response", "Decision")):
+        ((name, (_, inner)),) = store.fielddefs[f"anytime_msgs/msg/Ask_{part}"][1]
+        assert (name, inner) == (kind.lower(), f"anytime_msgs/msg/{kind}")
 
 
 def test_the_action_carries_the_messages(store: Typestore) -> None:

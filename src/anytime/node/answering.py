@@ -32,6 +32,15 @@ class Thinking(msgspec.Struct):
     confidences: list[float] = []
     seen_s: list[float] = []
 
+    def saw(self, best: Answer) -> None:
+        """Take note of the best answer so far, if it is the model's and another than before."""
+        if best.valid and (
+            not self.answers or (best.text, best.confidence) != (self.answers[-1], self.confidences[-1])
+        ):
+            self.answers.append(best.text)
+            self.confidences.append(best.confidence)
+            self.seen_s.append((best.delivered_ns - self.asked.stamped_ns) / NS_PER_S)
+
 
 class Answering:
     """Serves inputs, on whatever thread it is called."""
@@ -95,14 +104,16 @@ class Answering:
     def wait(self, thinking: Thinking, improved: Improvement) -> Answer:
         """The answer at the deadline or before; ``improved`` is shown the best so far each time there is a better."""
         pending = thinking.pending
-        while pending.wait_for_news():
-            best = pending.best()
-            if best.valid:
-                thinking.answers.append(best.text)
-                thinking.confidences.append(best.confidence)
-                thinking.seen_s.append((self._reasoner.clock.now() - thinking.asked.stamped_ns) / NS_PER_S)
+        try:
+            while pending.wait_for_news():
+                best = pending.best()
+                thinking.saw(best)
                 improved(best)
-        return pending.leave()
+            answer = pending.leave()
+        finally:
+            pending.cancel()  # of no effect once it has been left
+        thinking.saw(answer)
+        return answer
 
     def best(self, thinking: Thinking, answer: Answer) -> Decision:
         """The best answer so far as a decision that is not one yet."""

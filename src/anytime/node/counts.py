@@ -24,6 +24,7 @@ CONNECTION = {
     "duplicate": "another node of this name",
     "qos": "a peer whose quality of service does not match",
     "missed": "a deadline of a topic was missed",
+    "unsent": "a message could not be published",
 }
 # and of decisions:
 BAD = {

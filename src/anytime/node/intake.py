@@ -61,6 +61,8 @@ def _check_names(message: Input) -> None:
     for name, text in names.items():
         if len(text) > _LONGEST_NAME:
             raise InputError("too_large", f"{name} has {len(text)} characters: {_LONGEST_NAME} is the most")
+        if not text.isprintable():
+            raise InputError("malformed", f"{name} is {text!r}: give characters that can be printed")
 
 
 def _check_question(question: Question, max_text: int) -> None:

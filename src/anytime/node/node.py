@@ -212,7 +212,10 @@ class Node:
         return self._reception.goal(question, deadline, min_confidence)
 
     def _send(self, message: Output) -> None:
-        self._transport.publish(message)
+        try:
+            self._transport.publish(message)
+        except Exception as error:  # whoever is told, the next question must be answered
+            self.counts.add("unsent", f"{type(message).__name__} could not be published: {error!r}")
         self._keep(message)
 
     def _keep(self, message: Input | Output | Time) -> None:

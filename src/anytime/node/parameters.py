@@ -52,7 +52,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         default_factory=lambda: list(ACTIONS)
     )
     max_text: Annotated[int, Meta(ge=1, le=1_000_000, description="Characters of the longest question.")] = 65_536
-    max_vehicles: Annotated[int, Meta(ge=1, le=10_000, description="Vehicles of the largest scene.")] = 256
+    max_vehicles: Annotated[int, Meta(ge=1, le=10_000, description="Vehicles of the largest scene.")] = 64
     max_goals: Annotated[int, Meta(ge=1, le=32, description="Actions under way at a time.")] = 4
     stamp_tolerance_s: Annotated[Seconds, Meta(description="How far in the future a stamp may be.")] = 0.005
     warm_up: Annotated[int, Meta(ge=1, le=10_000, description="Questions asked on activation, for up to 10 s.")] = 100

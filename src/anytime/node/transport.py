@@ -12,7 +12,7 @@ import msgspec
 
 from anytime.node.messages import Decision, DiagnosticArray, Input, Output, Question, Scene, Time, Trace
 
-Trouble: TypeAlias = str  # a kind of trouble, by which diagnostics count it; see ``counts.KINDS``
+Trouble: TypeAlias = str  # a kind of trouble, by which diagnostics count it; see ``counts``
 
 
 class Qos(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class Host(Protocol):
 
     def note(self, trouble: Trouble, reason: str) -> None:
         """Something is wrong that only the transport sees: ``malformed`` bytes, a ``wrong_type``, a ``duplicate``
-        node of our name, ``qos`` that does not match, a peer's or our own missed deadline (``missed``).
+        node of our name, ``qos`` that does not match, a deadline ``missed``, a message ``unsent``.
         """
         ...
 
