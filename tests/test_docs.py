@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets")
+COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets", "node")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -40,6 +40,15 @@ def test_readme_python_examples_run(tmp_path: Path) -> None:
     for block in blocks:
         run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, env=env, check=False)
         assert run.returncode == 0, run.stderr
+
+
+def test_the_node_s_python_example_runs(tmp_path: Path) -> None:
+    """It prints a decision."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "node.md").read_text(encoding="utf-8"), re.DOTALL)
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, env=env, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "Decision(" in run.stdout
 
 
 @pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])

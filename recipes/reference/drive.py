@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from anytime.node.scene import written
+
 ACTIONS = ("LANE_LEFT", "IDLE", "LANE_RIGHT", "FASTER", "SLOWER")
 
 LANES = 4
@@ -44,11 +46,7 @@ class Scene:
 
     def text(self) -> str:
         """The scene as the model reads it."""
-        lines = [f"lane {self.lane} of {LANES} at {self.speed_m_s} m/s"]
-        for v in self.vehicles:
-            side = "ahead" if v.gap_m >= 0 else "behind"
-            lines.append(f"lane {v.lane} {side} {abs(v.gap_m)} m {v.speed_m_s} m/s")
-        return "\n".join(lines)
+        return written(self.lane, LANES, self.speed_m_s, self.vehicles)
 
 
 @dataclass(frozen=True, slots=True)

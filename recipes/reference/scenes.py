@@ -11,24 +11,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from anytime.node.scene import MOST_LISTED, VIEW_AHEAD_M, VIEW_BEHIND_M, listed
 from recipes.reference.drive import ACTIONS, LANES, Scene, Vehicle, decide
 
-MIN_VEHICLES, MAX_VEHICLES = 2, 12
-VIEW_AHEAD_M, VIEW_BEHIND_M = 110, 70
+MIN_VEHICLES, MAX_VEHICLES = 2, MOST_LISTED
 _BODY_M = 6
 
 
 def around(lane: int, speed_m_s: int, vehicles: list[Vehicle]) -> Scene | None:
     """The scene of the nearest vehicles in our own and the neighbouring lanes; None when fewer than two are left.
 
-    They are listed lane by lane, ours first, then left, then right; in each those ahead, then those behind, nearest
-    first.
+    They are in the order of ``anytime.node.scene.listed``.
     """
-    near = [v for v in vehicles if abs(v.lane - lane) <= 1 and -VIEW_BEHIND_M <= v.gap_m <= VIEW_AHEAD_M]
-    nearest = sorted(near, key=lambda v: (abs(v.gap_m), v.lane))[:MAX_VEHICLES]
-    order = (lane, lane - 1, lane + 1)
-    listed = sorted(nearest, key=lambda v: (order.index(v.lane), v.gap_m < 0, abs(v.gap_m)))
-    return Scene(lane, speed_m_s, tuple(listed)) if len(listed) >= MIN_VEHICLES else None
+    named = listed(lane, vehicles)
+    return Scene(lane, speed_m_s, tuple(named)) if len(named) >= MIN_VEHICLES else None
 
 
 def _draw(rng: np.random.Generator, count: int) -> Iterator[Scene]:

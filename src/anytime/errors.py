@@ -31,6 +31,10 @@ class TaskFileError(UsageError):
     """A file of periodic tasks that cannot be read, or a task in it that there cannot be."""
 
 
+class ParameterError(UsageError):
+    """A parameter of the node that does not exist, has no such value, or cannot be changed any more."""
+
+
 class BundleError(AnytimeError):
     """A bundle that is missing, incomplete, altered, or made by a newer version."""
 
@@ -53,3 +57,15 @@ class ExportError(AnytimeError):
 
 class CalibrationError(AnytimeError):
     """A bundle that cannot be calibrated: too few questions, or answers that teach nothing."""
+
+
+class NodeError(AnytimeError):
+    """The node refuses a transition of its life, or a transport cannot be opened."""
+
+
+class InputError(AnytimeError):
+    """A message that the node refuses; ``trouble`` is what diagnostics count it as."""
+
+    def __init__(self, trouble: str, reason: str) -> None:
+        super().__init__(reason)
+        self.trouble = trouble

@@ -11,6 +11,7 @@ from anytime.cli.admit import admit
 from anytime.cli.calibrate import calibrate
 from anytime.cli.common import interrupted
 from anytime.cli.export import export
+from anytime.cli.node import node
 from anytime.cli.profile import profile
 from anytime.cli.route import route
 from anytime.cli.run import run
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, profile, admit, calibrate, route, export, targets):
+for command in (run, profile, admit, calibrate, route, export, targets, node):
     app.command()(command)
 
 

@@ -46,6 +46,11 @@ def seconds_to_ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
+def system_ns() -> int:
+    """The system's clock, ns since 1970: what stamps of other machines are in. It may be set at any time."""
+    return time.time_ns()
+
+
 def utc_stamp() -> str:
     """The date and time for people, in records that outlive the process. Never used in arithmetic."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
