@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from anytime.errors import AnswerFormatError, ParameterError
 from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
-from anytime.runtime.worker import Overload
+from anytime.runtime.intake import Overload
 
 Value: TypeAlias = "bool | int | float | str | list[str]"
 Seconds: TypeAlias = Annotated[float, Meta(ge=0.0, le=86_400.0)]
