@@ -1,4 +1,4 @@
-"""A worker of an isolated reasoner whose engine does what the first letter of the prompt says; run by test_isolated.
+"""A worker of an isolated reasoner whose engine does what the first letter of the prompt says; for this folder's tests.
 
 It answers 'left', and 'right' behind 20 tokens of thought. Behind the first published answer it stands still until it
 is told to end (h), for ever (d), is killed (k) or stopped (s) there; or it is killed before there is any answer (x), or
