@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def measure(
     steps = _measure_steps(stopwatch, time_ns, progress)
     warm_clocks = clocks()
     branches = _measure_branches(stopwatch, time_ns // _BRANCH_SHARE, progress)
-    delivery_ns = _measure_delivery(stopwatch, clock, _QUICK_WAKE_UPS if quick else _WAKE_UPS, progress)
+    kept_back_ns = _measure_delivery(stopwatch, clock, _QUICK_WAKE_UPS if quick else _WAKE_UPS, progress)
     fit = fit_profile(runs, steps, branches)
     latency = Latency(fit.alpha, fit.beta, fit.gamma, fit.p, fit.q)
     regimes = [
@@ -64,7 +65,7 @@ def measure(
         quick=quick,
         environment=_environment(host, quick),
         warnings=tuple(advice(host, fit, steps, regimes, latency)),
-        delivery_ns=delivery_ns,
+        delivery_ns=kept_back_ns,
         fit=fit,
         runs=tuple(runs),
         steps=tuple(steps),
@@ -136,11 +137,7 @@ def _measure_steps(stopwatch: Stopwatch, time_ns: int, progress: Progress) -> li
 
 
 def _measure_delivery(stopwatch: Stopwatch, clock: Clock, wake_ups: int, progress: Progress) -> int:
-    """How late a waiting caller wakes while the engine works, and a little for handing the answer over.
-
-    The 99.9th percentile, as callers are to be late no more often than once in a thousand times; within limits, for a
-    margin cannot buy off the long stalls of a crowded machine, it only takes their time from every answer.
-    """
+    """How late a waiting caller wakes while the engine works, and a little for handing the answer over."""
     stop, never = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -159,7 +156,17 @@ def _measure_delivery(stopwatch: Stopwatch, clock: Clock, wake_ups: int, progres
     stop.set()
     worker.join()
     progress("delivery", 1.0)
-    return int(np.clip(np.quantile(lateness, 0.999) + _HANDING_OVER_NS, _LEAST_DELIVERY_NS, _MOST_DELIVERY_NS))
+    return delivery_ns(lateness)
+
+
+def delivery_ns(lateness_ns: Sequence[int]) -> int:
+    """What is kept back for waking the caller, who is to be late no more often than once in a thousand times.
+
+    The largest of 2,995 samples is above the 99.9th percentile with a confidence of 95 %, however they are distributed.
+    Within limits: a margin cannot buy off the long stalls of a crowded machine, it only takes their time from every
+    answer.
+    """
+    return min(_MOST_DELIVERY_NS, max(_LEAST_DELIVERY_NS, max(lateness_ns) + _HANDING_OVER_NS))
 
 
 def fit_profile(runs: list[Cell], steps: list[Cell], branches: list[Branch]) -> Fit:
