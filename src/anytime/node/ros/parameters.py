@@ -18,22 +18,17 @@ from anytime.errors import ParameterError
 from anytime.node.node import Node
 from anytime.node.parameters import Declared, Parameters, declared, parameters_of
 
-# A list may be empty, from which no type can be told.
-_TYPES = {
-    bool: Parameter.Type.BOOL,
-    int: Parameter.Type.INTEGER,
-    float: Parameter.Type.DOUBLE,
-    str: Parameter.Type.STRING,
-    list: Parameter.Type.STRING_ARRAY,
-}
-
 
 def overrides(given: Mapping[str, Any]) -> list[Parameter]:
-    """Parameters to begin with, which were checked, as rclpy has them."""
+    """Parameters to begin with, as rclpy has them.
+
+    Raises:
+        ParameterError: one does not exist, or cannot have its value.
+    """
     parameters = parameters_of(given)
-    return [
-        Parameter(name, _TYPES[type(getattr(parameters, name))], getattr(parameters, name)) for name in sorted(given)
-    ]
+    values = {name: getattr(parameters, name) for name in given}
+    # rclpy takes an empty list for bytes; not to give it is the same.
+    return [Parameter(name, value=value) for name, value in values.items() if value != []]
 
 
 def declare(node: LifecycleNode) -> Parameters:
