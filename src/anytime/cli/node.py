@@ -41,6 +41,8 @@ def node(
     if bundle is not None:
         given["bundle"] = str(bundle)
     if transport == "ros":
+        if as_json:
+            raise UsageError("--json prints decisions, which the transport ros publishes: leave it out")
         _run_ros(name, given)
     else:
         _run_inprocess(name, given, as_json)
