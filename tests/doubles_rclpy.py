@@ -13,7 +13,12 @@ from types import ModuleType
 from typing import Any
 
 from tests import doubles_rclpy_managed as managed
-from tests.doubles_rclpy_node import InvalidParameterTypeException, InvalidParameterValueException, Parameter
+from tests.doubles_rclpy_node import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    NameValidationException,
+    Parameter,
+)
 from tests.doubles_rclpy_qos import (
     DurabilityPolicy,
     Duration,
@@ -67,7 +72,7 @@ def modules() -> dict[str, ModuleType]:
         "rclpy.clock": (Clock, ClockType),
         "rclpy.duration": (Duration,),
         "rclpy.event_handler": (PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError),
-        "rclpy.exceptions": (InvalidParameterTypeException, InvalidParameterValueException),
+        "rclpy.exceptions": (InvalidParameterTypeException, InvalidParameterValueException, NameValidationException),
         "rclpy.executors": (ExternalShutdownException, MultiThreadedExecutor),
         "rclpy.lifecycle": (managed.LifecycleNode, managed.LifecycleState, managed.TransitionCallbackReturn),
         "rclpy.parameter": (Parameter,),

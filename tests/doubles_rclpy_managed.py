@@ -145,6 +145,7 @@ class ServerGoalHandle:
         self.status = ACCEPTED
         self.feedback: list[Message] = []
         self.result: Any = None
+        self.sent = False  # the result, while there was a context to send it
         self.ended, self.looked_at, self.shown = threading.Event(), threading.Event(), threading.Event()
         self._lock = threading.Lock()
 
@@ -221,7 +222,7 @@ class ActionServer:
         if handle.is_active:
             handle.abort()
         assert isinstance(result, self.action_type.Result)
-        handle.result = result
+        handle.result, handle.sent = result, WORLD.ok
         handle.ended.set()
 
     # -- a client's side

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,11 @@ from tests.doubles_rclpy_world import (
 )
 
 _rcl = MESSAGES["rcl_interfaces.msg"]
+
+
+class NameValidationException(Exception):
+    def __init__(self, name_type: str, name: str, error_msg: str, invalid_index: int) -> None:
+        super().__init__(f"Invalid {name_type}: {error_msg}: '{name}'")
 
 
 class ParameterException(Exception):
@@ -126,6 +132,8 @@ class Node:
     ) -> None:
         if not WORLD.ok:
             raise RuntimeError("cannot create node: rclpy.init() has not been called")
+        if not re.fullmatch(r"[A-Za-z_]\w*", node_name):
+            raise NameValidationException("node name", node_name, "node name must be alphanumeric", 0)
         self.executor: MultiThreadedExecutor | None = None
         self.__dict__["_parameters"], self.__dict__["_descriptors"] = {}, {}
         self.__dict__["_name"] = node_name
@@ -187,6 +195,8 @@ class Node:
         return [(it._name, it._namespace) for it in WORLD.nodes] + WORLD.others
 
     def resolve(self, name: str) -> str:
+        if "__" in name:
+            raise ValueError(f"Invalid topic name: topic name token must not contain repeated underscores: '{name}'")
         if name.startswith("~/"):
             return f"{self._namespace.rstrip('/')}/{self._name}/{name[2:]}"
         return name if name.startswith("/") else f"{self._namespace.rstrip('/')}/{name}"

@@ -8,7 +8,8 @@ import pytest
 
 from anytime.node.messages import STATUS
 from anytime.testing import MockClock
-from tests.conftest import MS, MakeReasoner, turns_at
+from tests.conftest import LONG, MS, MakeReasoner, thinker, turns_at
+from tests.doubles import PATIENCE_S, HeldEngine
 from tests.doubles_rclpy import init
 from tests.doubles_rclpy_qos import DurabilityPolicy, QoSPolicyKind, ReliabilityPolicy
 from tests.doubles_rclpy_world import MESSAGES, MutuallyExclusiveCallbackGroup, World
@@ -89,6 +90,41 @@ def test_an_error_in_rclpy_itself(world: World, make_reasoner: MakeReasoner) -> 
     assert (other.node.label, other.node.core.state) == ("unconfigured", "unconfigured")
 
 
+def test_deactivate_loses_no_decision(world: World, make_reasoner: MakeReasoner) -> None:
+    """What was taken in while it was active is published, though only deactivate waits for it."""
+    reasoner, engine, clock = make_reasoner(thinker(LONG, lambda n: "left"), kind=HeldEngine, hold_at=-1)
+    assert isinstance(engine, HeldEngine)
+    up = RosRig(world, lambda: reasoner, clock, threaded=True)
+    assert up.node.asked("configure")
+    activate, deactivate = up.node.core.activate, up.node.core.deactivate
+
+    def activated() -> None:
+        activate()
+        engine.hold_at = len(engine.generations) + 6
+        up.ask(request_id="early")
+        assert engine.reached.wait(PATIENCE_S)
+
+    def deactivated() -> None:
+        engine.released.set()
+        deactivate()
+
+    up.node.core.activate, up.node.core.deactivate = activated, deactivated  # type: ignore[method-assign]
+    assert up.node.asked("activate")
+    assert up.node.asked("deactivate")
+    assert [it.request_id for it in up.decisions] == ["early"]
+    assert not world.publisher("/anytime/decision").is_activated  # type: ignore[attr-defined]
+
+
+def test_a_decision_within_activate(world: World, make_reasoner: MakeReasoner) -> None:
+    """The publishers are on before the node listens."""
+    up = rig(world, make_reasoner)
+    assert up.node.asked("configure")
+    activate = up.node.core.activate
+    up.node.core.activate = lambda: (activate(), up.ask())[0]  # type: ignore[method-assign,func-returns-value]
+    assert up.node.asked("activate")
+    assert len(up.decisions) == 1
+
+
 # -- topics
 
 
@@ -149,6 +185,18 @@ def test_topics_are_opened_anew_with_each_configuration(world: World, make_reaso
     assert [it.answer for it in world.of("/decided")] == ["right"]
 
 
+def test_a_topic_that_cannot_be_opened(world: World, make_reasoner: MakeReasoner) -> None:
+    """Configuring fails half-way; the next one leaves nothing of that behind."""
+    up = rig(world, make_reasoner, decision_topic="a__b")
+    assert not up.node.asked("configure")
+    assert (up.node.label, "repeated underscores" in up.node.failure) == ("unconfigured", True)
+    assert up.set("decision_topic", "~/decision")[0]
+    up.up()
+    assert [it.topic for it in world.subscriptions] == ["/anytime/question", "/anytime/scene"]
+    up.ask()
+    assert len(up.decisions) == 1
+
+
 def test_a_node_in_a_namespace(world: World, make_reasoner: MakeReasoner) -> None:
     """Names are full."""
     from anytime.node.ros.node import AnytimeNode
@@ -171,6 +219,15 @@ def test_bad_stamps(world: World, make_reasoner: MakeReasoner, sec: int | None, 
         question.header.stamp.sec = sec
     world.say("/anytime/question", question)
     assert up.count(trouble) == 1
+    up.ask()
+    assert len(up.decisions) == 1
+
+
+def test_a_message_of_another_kind(world: World, make_reasoner: MakeReasoner) -> None:
+    """Whatever rclpy brings, its callback raises nothing: it would end spinning."""
+    up = rig(world, make_reasoner).up()
+    world.subscription("/anytime/question").callback(MSG.Vehicle())
+    assert "missing required field" in up.reason("malformed")
     up.ask()
     assert len(up.decisions) == 1
 

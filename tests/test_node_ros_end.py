@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from anytime.errors import NodeError
+from anytime.cli.main import app
+from anytime.errors import NodeError, ParameterError
 from anytime.node.parameters import Parameters
 from anytime.runtime.reasoner import Reasoner
 from tests.conftest import LONG, MakeReasoner, thinker, turns_at
@@ -62,7 +65,7 @@ def test_a_signal_ends_it(world: World, make_reasoner: MakeReasoner, number: int
     assert [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert world.signals.name == "NO"  # rclpy's own handlers end the context at once
     assert goals[0].ended.wait(PATIENCE_S)
-    assert goals[0].result.decision.answer == "left"
+    assert (goals[0].result.decision.answer, goals[0].sent) == ("left", True)
     assert not world.ok
     assert world.nodes == []
     assert THREADS > 32  # goals under way leave threads to take in
@@ -130,6 +133,29 @@ def test_messages_that_were_not_built(world: World, monkeypatch: pytest.MonkeyPa
     init()
     with pytest.raises(NodeError, match="build ros/anytime_msgs with colcon"):
         AnytimeNode("anytime", "", [])
+
+
+def test_a_name_that_ros_does_not_take(world: World) -> None:
+    """An error of ours, and the context is let go of."""
+    from anytime.node.ros.main import run
+
+    with pytest.raises(ParameterError, match="the node's name is '/my robot'"):
+        run("/my robot", args=[])
+    assert not world.ok
+
+
+def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``anytime node --transport ros`` runs the node with what its options say, and brings it up."""
+    from anytime.node.ros import main
+
+    ran: list[Any] = []
+    monkeypatch.setattr(main, "run", lambda *args, **kwargs: ran.append((args, kwargs)))
+    params = tmp_path / "params.yaml"
+    params.write_text("/**:\n  ros__parameters: {budget_s: 0.1}\n", encoding="utf-8")
+    options = ["node", "--transport", "ros", "--name", "/front/anytime", "--params", str(params), "--bundle", "b"]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    assert ran == [(("/front/anytime", {"budget_s": 0.1, "bundle": "b"}), {"args": [], "up": True})]
 
 
 def test_without_rclpy() -> None:

@@ -147,8 +147,8 @@ class Goals:
             with self._changed:
                 del self._running[_key(handle)]
                 if not self._running:
-                    self._timer.cancel()
                     self._changed.notify_all()
+                    self._timer.cancel()
 
     def _decision(self, running: Running) -> tuple[Decision, bool]:
         """What the goal ends with, and whether that is an abort unless its client cancelled it."""

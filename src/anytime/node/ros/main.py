@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from anytime.errors import AnytimeError, NodeError
+from anytime.errors import AnytimeError, NodeError, ParameterError
 from anytime.node.ros.node import AnytimeNode
 from anytime.node.ros.parameters import overrides
 
@@ -48,7 +49,10 @@ def run(
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         namespace, _, last = name.rpartition("/")
-        node = AnytimeNode(last, namespace, overrides(given or {}), **core)
+        try:
+            node = AnytimeNode(last, namespace, overrides(given or {}), **core)
+        except NameValidationException as error:
+            raise ParameterError(f"the node's name is {name!r}: give a full name like /anytime") from error
         try:
             if up:
                 _bring_up(node)

@@ -61,7 +61,8 @@ class Rclpy:
     def close(self) -> None:
         if self._host is None:
             return
-        self._node.destroy_timer(self._timer)
+        if self._timer is not None:  # None where opening failed half-way
+            self._node.destroy_timer(self._timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         publishers, self._publishers = self._publishers, {}
