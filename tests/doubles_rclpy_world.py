@@ -18,8 +18,7 @@ from tests.doubles_rosidl import Types
 if TYPE_CHECKING:
     from tests.doubles_rclpy_node import Node, Parameter, Publisher, Service, Subscription
 
-TYPES = Types()
-MESSAGES = TYPES.modules()
+MESSAGES = Types().modules()
 
 
 class RCLError(RuntimeError):
@@ -77,8 +76,8 @@ class World:
         (found,) = (it for it in self.publishers if it.topic == topic)
         return found
 
-    def subscription(self, topic: str, depth: int | None = None) -> Subscription:
-        (found,) = (it for it in self.subscriptions if it.topic == topic and depth in (None, it.qos_profile.depth))
+    def subscription(self, topic: str) -> Subscription:
+        (found,) = (it for it in self.subscriptions if it.topic == topic)
         return found
 
     def event(self, of: Publisher | Subscription, name: str, **fields: Any) -> None:
