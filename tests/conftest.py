@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -199,3 +200,12 @@ LONG = "ab\n" * 60
 def turns_at(n: int) -> Script:
     """A script with a long thought whose answer turns from left to right after n tokens of it."""
     return thinker(LONG, lambda thought: "left" if thought < n else "right")
+
+
+@pytest.fixture
+def world() -> Iterator[Any]:
+    """rclpy can be imported, a double of it, and nothing is there yet: see ``doubles_rclpy_world``."""
+    from tests.doubles_rclpy import installed
+
+    with installed() as made:
+        yield made

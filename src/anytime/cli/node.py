@@ -26,19 +26,43 @@ def node(
     params: Annotated[Path | None, typer.Option(help="A ROS 2 parameter file.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle; default: the parameter's, or the reference.")] = None,
     name: Annotated[str, typer.Option(help="The node's full name.")] = "/anytime",
-    transport: Annotated[str, typer.Option(help="What carries the messages: inprocess.")] = "inprocess",
+    transport: Annotated[str, typer.Option(help="What carries the messages: inprocess, ros.")] = "inprocess",
     as_json: Annotated[bool, typer.Option("--json", help="Print every decision as one JSON object a line.")] = False,
 ) -> None:
     """Take questions and scenes, and publish decisions by their deadlines.
 
     With the transport 'inprocess' they are JSON objects on stdin, one a line, with the fields of the messages Question
-    or Scene; one without a header is stamped when it is read.
+    or Scene; one without a header is stamped when it is read. With 'ros' it is a ROS 2 lifecycle node, brought up to
+    active, until SIGINT or SIGTERM.
     """
-    if transport != "inprocess":
-        raise UsageError(f"there is no transport {transport!r}: there is inprocess")
+    if transport not in ("inprocess", "ros"):
+        raise UsageError(f"there is no transport {transport!r}: there are inprocess, ros")
     given: dict[str, Any] = read_parameters(params, name) if params is not None else {}
     if bundle is not None:
         given["bundle"] = str(bundle)
+    if transport == "ros":
+        if as_json:
+            raise UsageError("--json prints decisions, which the transport ros publishes: leave it out")
+        _run_ros(name, given)
+    else:
+        _run_inprocess(name, given, as_json)
+
+
+def _run_ros(name: str, given: dict[str, Any]) -> None:
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UsageError(
+            f"--transport ros takes rclpy, which this Python {version} cannot import ({error}): source a ROS 2 setup "
+            "(source /opt/ros/jazzy/setup.bash), and run the Python it was built for (3.12 for Jazzy)"
+        ) from error
+    from anytime.node.ros.main import run
+
+    run(name, given, args=[], up=True)
+
+
+def _run_inprocess(name: str, given: dict[str, Any], as_json: bool) -> None:
     bus = Bus()
     made = Node(InProcess(bus), parameters_of(given), name=name, threaded=False)
     try:
