@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +16,7 @@ from anytime.errors import UsageError
 from anytime.node.inprocess import Bus, InProcess
 from anytime.node.messages import Decision, Header, Input, Question, Scene
 from anytime.node.node import Node
-from anytime.node.parameters import parameters_of, read_parameters
+from anytime.node.parameters import Parameters, parameters_of, read_parameters
 from anytime.node.stamps import time_of
 from anytime.scheduler.clock import system_ns
 
@@ -26,21 +28,48 @@ def node(
     params: Annotated[Path | None, typer.Option(help="A ROS 2 parameter file.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle; default: the parameter's, or the reference.")] = None,
     name: Annotated[str, typer.Option(help="The node's full name.")] = "/anytime",
-    transport: Annotated[str, typer.Option(help="What carries the messages: inprocess.")] = "inprocess",
+    transport: Annotated[str, typer.Option(help="What carries the messages: inprocess or dds.")] = "inprocess",
     as_json: Annotated[bool, typer.Option("--json", help="Print every decision as one JSON object a line.")] = False,
 ) -> None:
     """Take questions and scenes, and publish decisions by their deadlines.
 
     With the transport 'inprocess' they are JSON objects on stdin, one a line, with the fields of the messages Question
-    or Scene; one without a header is stamped when it is read.
+    or Scene; one without a header is stamped when it is read. With 'dds' they are topics as ROS 2 has them, until
+    SIGINT or SIGTERM.
     """
-    if transport != "inprocess":
-        raise UsageError(f"there is no transport {transport!r}: there is inprocess")
+    if transport not in ("inprocess", "dds"):
+        raise UsageError(f"there is no transport {transport!r}: there are inprocess and dds")
     given: dict[str, Any] = read_parameters(params, name) if params is not None else {}
     if bundle is not None:
         given["bundle"] = str(bundle)
+    if transport == "dds":
+        _on_dds(parameters_of(given), name)
+    else:
+        _on_stdin(parameters_of(given), name, as_json)
+
+
+def _on_dds(parameters: Parameters, name: str) -> None:
+    """Serve the topics until a signal."""
+    try:
+        from anytime.node.dds.transport import Dds
+    except Exception as error:  # Cyclone's loader has an error of its own, which is no ImportError
+        raise UsageError(f"the transport dds takes more: pip install 'anytime[dds]' ({error})") from error
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    made = Node(Dds(), parameters, name=name)
+    try:
+        made.configure()
+        made.activate()
+        print(f"{name} is active: {made.topics.question.name} -> {made.topics.decision.name}", file=sys.stderr)
+        told.wait()
+    finally:
+        made.shutdown()
+
+
+def _on_stdin(parameters: Parameters, name: str, as_json: bool) -> None:
     bus = Bus()
-    made = Node(InProcess(bus), parameters_of(given), name=name, threaded=False)
+    made = Node(InProcess(bus), parameters, name=name, threaded=False)
     try:
         made.configure()
         made.activate()

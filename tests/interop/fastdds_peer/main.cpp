@@ -3,6 +3,7 @@
 //   peer DOMAIN TYPEHASH NODE...      NODE is a node's full ROS name, like /anytime; TYPEHASH that of Question, or -
 //
 // On stdin, a command a line:  ask INDEX ID BUDGET_S TEXT   publish a question to the INDEXth node, stamped now
+//                                                           (a \n in TEXT ends a line of it)
 //                              raw INDEX HEX                publish these bytes as if they were a question
 // On stdout, a JSON object a line: "asked", "decision", and how many "readers" and "writers" of a node are matched.
 //
@@ -300,6 +301,7 @@ int main(int argc, char** argv) {
     if (command == "ask") {
       words >> id >> budget_s >> std::ws;
       std::getline(words, rest);
+      for (size_t at = 0; (at = rest.find("\\n", at)) != std::string::npos;) rest.replace(at, 2, "\n");
       nodes.at(index)->ask(id, budget_s, rest);
     } else if (command == "raw") {
       words >> rest;

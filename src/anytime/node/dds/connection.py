@@ -13,6 +13,7 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic as DdsTopic
 
 from anytime.node.dds.graph import ANYTHING, Graph
+from anytime.node.dds.malformed import Tap
 from anytime.node.dds.peers import HANDLE, End, Peers
 from anytime.node.dds.qos import policies
 from anytime.node.dds.types import from_idl, idl_of, ros_type
@@ -45,7 +46,9 @@ class Connection:
             (topics.scene, host.on_scene),
             (topics.clock, host.on_clock),
         ]
-        self._readers = [(_end(participant, topic, DataReader), bring) for topic, bring in brought if topic is not None]
+        heard = [(topic, bring) for topic, bring in brought if topic is not None]
+        self._readers = [(_end(participant, topic, DataReader), bring) for topic, bring in heard]
+        self._taps = [(topic.name, Tap(participant, topic)) for topic, _ in heard]
         outputs = (topics.decision, topics.trace, topics.diagnostics)
         self.writers = {topic.message: _end(participant, topic, DataWriter) for topic in outputs}
         readers, writers = [end for end, _ in self._readers], list(self.writers.values())
@@ -53,11 +56,12 @@ class Connection:
         self._peers = Peers(participant, self._ends)
         self._graph = Graph(participant, host.name, [e.entity for e in readers], [e.entity for e in writers])
         self._stop = GuardCondition(participant)
-        self._unread = [ReadCondition(end.entity, ANYTHING) for end in readers]
         self._waitset = WaitSet(participant)
-        entities = [end.entity for end in self._ends]
-        for entity in (self._stop, *self._peers.conditions, *self._graph.conditions, *self._unread, *entities):
-            self._waitset.attach(entity)
+        unread = [*(ReadCondition(end.entity, ANYTHING) for end in readers), *(tap.condition for _, tap in self._taps)]
+        for condition in (self._stop, *unread, *self._peers.conditions, *self._graph.conditions):
+            self._waitset.attach(condition)
+        for end in self._ends:
+            self._waitset.attach(end.entity)
 
     def stop(self) -> None:
         """Let ``work`` return."""
@@ -71,6 +75,7 @@ class Connection:
             self._note_all(self._new_troubles)  # first: messages of another type must be known as such
             for end, bring in self._readers:
                 self._take(end, bring)
+            self._note_all(self._malformed)
             if MONOTONIC.now() - beat_ns >= _BEAT_NS:
                 beat_ns = MONOTONIC.now()
                 self._note_all(self._lasting_troubles)
@@ -110,6 +115,16 @@ class Connection:
                 yield "qos", end.mismatch()
             if end.missed():
                 yield "missed", f"nothing was published on {end.name} for longer than the deadline that is offered"
+
+    def _malformed(self) -> Iterator[tuple[Trouble, str]]:
+        for name, tap in self._taps:
+            for _ in range(_MOST):
+                taken = tap.take()
+                if taken is None:
+                    break
+                handle, fault = taken
+                if fault and handle not in self._peers.wrong:
+                    yield "malformed", f"a message on {name} cannot be read: {fault}"
 
     def _lasting_troubles(self) -> Iterator[tuple[Trouble, str]]:
         yield from self._peers.troubles()

@@ -48,7 +48,7 @@ def wire_name(ros: str) -> str:
 
 def type_hash(ros: str) -> str:
     """The hash of a type's definition, REP 2011, ``RIHS01_`` and 64 digits."""
-    return store().hash_rihs01(ros)
+    return str(store().hash_rihs01(ros))
 
 
 @functools.cache
@@ -56,7 +56,8 @@ def idl_of(ros: str) -> type[IdlStruct]:
     """Cyclone's class of a message: final extensibility, the fields in their order."""
     _, fields = store().fielddefs[ros]
     made = {name: _field(kind, inner) for name, (kind, inner) in fields}
-    return make_idl_struct(ros.rpartition("/")[2], wire_name(ros), made)
+    struct: type[IdlStruct] = make_idl_struct(ros.rpartition("/")[2], wire_name(ros), made)
+    return struct
 
 
 def _field(kind: Nodetype, inner: Any) -> Any:
