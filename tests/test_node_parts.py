@@ -242,7 +242,7 @@ def test_the_command_answers_stdin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--transport", "pigeon"], "there is no transport 'pigeon': there is inprocess"),
+        (["--transport", "pigeon"], "there is no transport 'pigeon': there are inprocess and dds"),
         (["--params", "none.yaml"], "none.yaml cannot be read"),
         (["--bundle", "none"], "no bundle at none"),
     ],

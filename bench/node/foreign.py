@@ -67,7 +67,8 @@ class Foreign:
         )
         self._said: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.heard: list[dict[str, Any]] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
 
     def ask(self, node: int, name: str, budget_s: float, text: str) -> None:
         """Publish a question, stamped by the peer just before it is sent."""
@@ -96,7 +97,7 @@ class Foreign:
                 return said
 
     def matched(self, *nodes: int) -> None:
-        """Wait until it is matched with both topics of these nodes."""
+        """Wait until it says that it is matched with both topics of these nodes."""
         missing = {(what, node) for node in nodes for what in ("readers", "writers")}
 
         def found(said: dict[str, Any]) -> bool:
@@ -113,8 +114,9 @@ class Foreign:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._said.put(json.loads(line))
+        with self._process.stdout as lines:
+            for line in lines:
+                self._said.put(json.loads(line))
         self._said.put(None)
 
     def close(self) -> None:
@@ -126,3 +128,4 @@ class Foreign:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listening.join()

@@ -1,0 +1,132 @@
+"""Another vendor's DDS: a C++ peer on Fast DDS asks, and reads what is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("cyclonedds", reason="cyclonedds has no wheel for this machine: build it, docs/node.md says how")
+
+from anytime.node.dds.types import type_hash
+from anytime.node.messages import Question
+from anytime.node.node import Node
+from anytime.node.stamps import ns_of
+from anytime.scheduler.clock import system_ns
+from bench.node.foreign import Foreign, ForeignError, built
+from tests.dds import Open, decision, domain, eventually, node, opened  # noqa: F401
+from tests.interop.parts import absent
+
+QUESTION_HASH = type_hash("anytime_msgs/msg/Question")
+MakeForeign = Callable[..., Foreign]
+
+
+@pytest.fixture(scope="module")
+def program() -> None:
+    """The peer is compiled."""
+    try:
+        built()
+    except ForeignError as error:
+        absent(str(error))
+
+
+@pytest.fixture
+def foreign(program: None, domain: int) -> Iterator[MakeForeign]:
+    """``foreign(type_hash=...)``: a peer that asks /anytime."""
+    made: list[Foreign] = []
+
+    def make(**given: str) -> Foreign:
+        made.append(Foreign(domain, "/anytime", **given))
+        made[-1].matched(0)
+        return made[-1]
+
+    yield make
+    for peer in made:
+        peer.close()
+
+
+def decided(said: dict[str, Any]) -> bool:
+    return "decision" in said
+
+
+def test_a_question_comes_as_it_was_asked(opened: Open, foreign: MakeForeign) -> None:
+    """Every field, from Fast CDR."""
+    _, host = opened()
+    peer = foreign(type_hash=QUESTION_HASH)
+    before_ns = system_ns()
+    peer.ask(0, "q1", 0.25, "lane 2 of 4 at 27 m/s\nlane 2 ahead 34 m 21 m/s, né")
+    host.until(lambda: bool(host.inputs))
+    (got,) = host.inputs
+    assert isinstance(got, Question)
+    assert (got.request_id, got.budget_s, got.choices, got.trace_id) == ("q1", 0.25, [], "")
+    assert got.text == "lane 2 of 4 at 27 m/s\nlane 2 ahead 34 m 21 m/s, né"
+    assert before_ns <= ns_of(got.header.stamp) <= system_ns()
+    assert host.notes == []
+
+
+def test_a_decision_comes_as_it_was_published(opened: Open, foreign: MakeForeign) -> None:
+    """Every field, into Fast CDR."""
+    dds, _ = opened()
+    peer = foreign()
+    dds.publish(decision(text="rechts ü", reason='a "b"\\'))
+    got, sent = peer.wait_for(decided), decision(text="rechts ü", reason='a "b"\\')
+    assert got["stamp_ns"] == ns_of(sent.header.stamp)
+    assert got["input_stamp_ns"] == ns_of(sent.input_stamp)
+    assert got["frame_id"] == sent.header.frame_id
+    assert got["decision"] == sent.request_id
+    for name in sent.__struct_fields__:
+        if name not in ("header", "input_stamp", "request_id"):
+            assert got[name] == getattr(sent, name), name
+
+
+def test_the_node_decides_for_it(node: Node, foreign: MakeForeign) -> None:
+    """There and back, more than once."""
+    peer = foreign(type_hash=QUESTION_HASH)
+    for name in ("q1", "q2"):
+        peer.ask(0, name, 0.0, "what")
+        got = peer.wait_for(decided)
+        assert (got["decision"], got["answer"], got["source"]) == (name, "right", "thought")
+
+
+def test_malformed_bytes_are_told_and_the_node_keeps_deciding(node: Node, foreign: MakeForeign) -> None:
+    """Nothing but a header; a string longer than the message; text that is no UTF-8."""
+    peer = foreign()
+    head = bytes((0, 1, 0, 0))
+    stamp = bytes(8)
+    empty = bytes((1, 0, 0, 0, 0, 0, 0, 0))
+    latin = bytes((2, 0, 0, 0, 0xFF, 0, 0, 0))
+    for payload in (head, head + stamp + b"\xff\xff\xff\x7f", head + stamp + empty + empty + empty + latin + bytes(20)):
+        peer.raw(0, payload)
+    peer.ask(0, "q", 0.0, "what")
+    assert peer.wait_for(decided)["decision"] == "q"
+    totals = node.counts.totals()
+    assert totals.counts["malformed"] >= 3
+    assert "/anytime/question" in totals.reasons["malformed"]
+
+
+def test_its_wrong_type_hash_is_refused(node: Node, foreign: MakeForeign) -> None:
+    """It gets no decision, and diagnostics say why; one of the right type does."""
+    wrong = foreign(type_hash="RIHS01_" + 64 * "0")
+    wrong.ask(0, "wrong", 0.0, "what")
+    right = foreign(type_hash=QUESTION_HASH)
+    right.ask(0, "right", 0.0, "what")
+    assert right.wait_for(decided)["decision"] == "right"
+    assert "RIHS01_000" in node.counts.totals().reasons["wrong_type"]
+
+
+def test_a_node_that_comes_back_is_found(opened: Open, foreign: MakeForeign) -> None:
+    """The peer is matched again, and heard (what it asks before the node knows its writer is lost)."""
+    dds, host = opened()
+    peer = foreign()
+    dds.close()
+    peer.wait_for(lambda said: said.get("readers") == 0)
+    dds.open(host)
+    peer.matched(0)
+
+    def heard() -> bool:
+        peer.ask(0, "again", 0.0, "what")
+        return bool(host.inputs)
+
+    eventually(heard)
+    assert {q.request_id for q in host.inputs if isinstance(q, Question)} == {"again"}
