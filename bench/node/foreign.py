@@ -96,6 +96,17 @@ class Foreign:
             if wanted(said):
                 return said
 
+    def listen_until(self, instant_s: float) -> None:
+        """Keep what it says in ``heard`` until this instant of ``time.monotonic``."""
+        while (left_s := instant_s - time.monotonic()) > 0.0:
+            try:
+                said = self._said.get(timeout=left_s)
+            except queue.Empty:
+                return
+            if said is None:
+                raise ForeignError(f"the peer ended with status {self._process.wait(_LEAVING_S)}")
+            self.heard.append(said)
+
     def matched(self, *nodes: int) -> None:
         """Wait until it says that it is matched with both topics of these nodes."""
         missing = {(what, node) for node in nodes for what in ("readers", "writers")}
