@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,16 +20,20 @@ from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
+from typer.testing import CliRunner
 
+from anytime.cli.main import app
 from anytime.errors import NodeError
 from anytime.node.dds.qos import graph_policies
 from anytime.node.dds.transport import Dds, domain_id
 from anytime.node.dds.types import GRAPH, idl_of, to_idl, type_hash
 from anytime.node.messages import DiagnosticArray, Header, Question, Scene, Time, Vehicle
 from anytime.node.node import Node
+from anytime.node.parameters import parameters_of
 from bench.node.foreign import LOOPBACK
-from tests.conftest import MS
+from tests.conftest import MS, MakeReasoner, turns_at
 from tests.dds import CyclonePeer, KeepingHost, Open, decision, domain, eventually, node, opened, question  # noqa: F401
+from tests.nodes import DEFAULTS
 
 QUESTION = "anytime_msgs/msg/Question"
 
@@ -276,6 +283,51 @@ def test_a_network_that_is_not_there_is_refused(domain: int, monkeypatch: pytest
     monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK.replace('name="lo"', 'name="nowhere0"'))
     with pytest.raises(NodeError, match=r"cannot join domain .* Check CYCLONEDDS_URI and its network interface"):
         Dds(domain).open(KeepingHost())
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """What the command does with signals ends with the test."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_the_command_serves_until_a_signal(
+    domain: int, peer: CyclonePeer, make_reasoner: MakeReasoner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the domain of ROS_DOMAIN_ID; then it ends as it should."""
+    reasoner, _, clock = make_reasoner(turns_at(20))
+
+    def simulated(transport: Dds, parameters: object, name: str) -> Node:
+        return Node(transport, parameters_of(DEFAULTS), name=name, load=lambda _: reasoner, clock=clock, threaded=False)
+
+    monkeypatch.setattr("anytime.cli.node.Node", simulated)
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    topics = KeepingHost("/robot/anytime").topics
+    writer, reader = peer.writer(topics.question), peer.reader(topics.decision)
+    decided: list[str] = []
+
+    def answered() -> bool:  # not before the node is active
+        writer.write(to_idl(question()))
+        decided.extend(sample.answer for sample in reader.take(100))
+        return bool(decided)
+
+    def ask_and_end() -> None:
+        try:
+            eventually(answered)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask_and_end)
+    asking.start()
+    result = CliRunner().invoke(app, ["node", "--transport", "dds", "--name", "/robot/anytime"])
+    asking.join()
+    assert (result.exit_code, set(decided)) == (0, {"right"})
+    assert "/robot/anytime is active: /robot/anytime/question -> /robot/anytime/decision" in result.stderr
 
 
 def test_without_cyclone_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,8 @@ def restart_figures(restarts: Sequence[killed.Restart], decisions: Sequence[dict
 def table(rows: list[Row]) -> Table:
     made = Table("rate", "questions each", "on time", "control on time", "by the model", "overhead p50 ms", "p99 ms")
     for low, high in (*BINS_HZ, (LEAST_HZ, MOST_HZ)):
-        node = [row for row in rows if row.target == NODE and low <= row.rate_hz <= high]
-        control = [row for row in rows if row.target == CONTROL and low <= row.rate_hz <= high]
+        node = [row for row in rows if row.target == NODE and low < row.rate_hz <= high]
+        control = [row for row in rows if row.target == CONTROL and low < row.rate_hz <= high]
         over = overheads_ms(node)
         if not over:
             continue
