@@ -40,7 +40,7 @@ class Connection:
         """
         self.host = host
         topics = host.topics
-        participant = DomainParticipant(domain, Qos(Policy.Userdata(_ENCLAVE)))
+        self._participant = participant = DomainParticipant(domain, Qos(Policy.Userdata(_ENCLAVE)))
         brought: list[tuple[Topic | None, Callable[[Any], None]]] = [
             (topics.question, host.on_question),
             (topics.scene, host.on_scene),
