@@ -15,6 +15,7 @@ TITLES = {
     "soak": "For an hour",
     "reference": "The model gains from thinking",
     "anytime": "The best answer at every deadline",
+    "node": "In the robot, beside another vendor's DDS",
     "together": "Several questions in one prompt",
     "curve": "Accuracy against the deadline",
     "peers": "The engine beside its peers",

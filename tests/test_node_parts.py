@@ -242,7 +242,7 @@ def test_the_command_answers_stdin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--transport", "pigeon"], "there is no transport 'pigeon': there are inprocess, ros"),
+        (["--transport", "pigeon"], "there is no transport 'pigeon': there are inprocess, dds and ros"),
         (["--transport", "ros", "--json"], "which the transport ros publishes: leave it out"),
         (["--name", "my robot"], "the node's name is 'my robot': give a full name like /anytime"),
         (["--params", "none.yaml"], "none.yaml cannot be read"),

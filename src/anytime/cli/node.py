@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,29 +29,26 @@ def node(
     params: Annotated[Path | None, typer.Option(help="A ROS 2 parameter file.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle; default: the parameter's, or the reference.")] = None,
     name: Annotated[str, typer.Option(help="The node's full name.")] = "/anytime",
-    transport: Annotated[str, typer.Option(help="What carries the messages: inprocess, ros.")] = "inprocess",
+    transport: Annotated[str, typer.Option(help="What carries the messages: inprocess, dds or ros.")] = "inprocess",
     as_json: Annotated[bool, typer.Option("--json", help="Print every decision as one JSON object a line.")] = False,
 ) -> None:
     """Take questions and scenes, and publish decisions by their deadlines.
 
     With the transport 'inprocess' they are JSON objects on stdin, one a line, with the fields of the messages Question
-    or Scene; one without a header is stamped when it is read. With 'ros' it is a ROS 2 lifecycle node, brought up to
-    active, until SIGINT or SIGTERM.
+    or Scene; one without a header is stamped when it is read. With 'dds' they are topics as ROS 2 has them; with 'ros'
+    it is a ROS 2 lifecycle node, brought up to active. Both serve until SIGINT or SIGTERM.
     """
-    if transport not in ("inprocess", "ros"):
-        raise UsageError(f"there is no transport {transport!r}: there are inprocess, ros")
+    if transport not in TRANSPORTS:
+        raise UsageError(f"there is no transport {transport!r}: there are inprocess, dds and ros")
+    if as_json and transport != "inprocess":
+        raise UsageError(f"--json prints decisions, which the transport {transport} publishes: leave it out")
     given: dict[str, Any] = read_parameters(params, name) if params is not None else {}
     if bundle is not None:
         given["bundle"] = str(bundle)
-    if transport == "ros":
-        if as_json:
-            raise UsageError("--json prints decisions, which the transport ros publishes: leave it out")
-        _run_ros(name, given)
-    else:
-        _run_inprocess(name, given, as_json)
+    TRANSPORTS[transport](name, given, as_json)
 
 
-def _run_ros(name: str, given: dict[str, Any]) -> None:
+def _in_ros(name: str, given: dict[str, Any], as_json: bool) -> None:
     try:
         import rclpy  # noqa: F401
     except ImportError as error:
@@ -62,7 +62,26 @@ def _run_ros(name: str, given: dict[str, Any]) -> None:
     run(name, given, args=[], up=True)
 
 
-def _run_inprocess(name: str, given: dict[str, Any], as_json: bool) -> None:
+def _on_dds(name: str, given: dict[str, Any], as_json: bool) -> None:
+    """Serve the topics until a signal."""
+    try:
+        from anytime.node.dds.transport import Dds
+    except Exception as error:  # Cyclone's loader has an error of its own, which is no ImportError
+        raise UsageError(f"the transport dds takes more: pip install 'anytime[dds]' ({error})") from error
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
+    made = Node(Dds(), parameters_of(given), name=name)
+    try:
+        made.configure()
+        made.activate()
+        print(f"{name} is active: {made.topics.question.name} -> {made.topics.decision.name}", file=sys.stderr)
+        told.wait()
+    finally:
+        made.shutdown()
+
+
+def _on_stdin(name: str, given: dict[str, Any], as_json: bool) -> None:
     bus = Bus()
     made = Node(InProcess(bus), parameters_of(given), name=name, threaded=False)
     try:
@@ -74,6 +93,13 @@ def _run_inprocess(name: str, given: dict[str, Any], as_json: bool) -> None:
                 _bring(line, made, bus)
     finally:
         made.shutdown()
+
+
+TRANSPORTS: dict[str, Callable[[str, dict[str, Any], bool], None]] = {
+    "inprocess": _on_stdin,
+    "dds": _on_dds,
+    "ros": _in_ros,
+}
 
 
 def _bring(line: str, node: Node, bus: Bus) -> None:
