@@ -53,10 +53,13 @@ class Pending(msgspec.Struct):
         overrun = not in_time and self.worker.running(job)
         if not in_time:
             self.worker.cancel(job)
-        return self._deliver("deadline" if not in_time else job.stopped, overrun)
+        return self._deliver("deadline" if not in_time else job.stopped, overrun, cut=not in_time)
 
-    def _deliver(self, stopped: Stopped, overrun: bool = False) -> Answer:
+    def _deliver(self, stopped: Stopped, overrun: bool, cut: bool) -> Answer:
+        found = len(self.job.bank.found)
         self.final = self._answer(self.job.bank.best(), stopped, overrun)
+        if self.worker.tapes is not None:
+            self.worker.tapes.leave(self.job, self.final, found, cut)
         if self.noted is not None:
             self.noted(self.final)
         return self.final
@@ -71,8 +74,9 @@ class Pending(msgspec.Struct):
 
     def cancel(self) -> Answer:
         """Stop thinking; the best answer so far. A step that runs is told to end, and nobody waits for it."""
+        in_time = self.job.done.is_set()
         self.worker.cancel(self.job)
-        return self.final or self._deliver(self.job.called_off or self.job.stopped)
+        return self.final or self._deliver(self.job.called_off or self.job.stopped, overrun=False, cut=not in_time)
 
     def answer_now(self) -> None:
         """Let the thought be closed where it stands, before all others; ``result`` has its answer soon."""

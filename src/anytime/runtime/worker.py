@@ -16,6 +16,7 @@ from anytime.runtime.decode import decode
 from anytime.runtime.engine import Health
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
+from anytime.runtime.taping import Tapes
 from anytime.scheduler.admission import Refusal, Work, admit, conclude_ns, instant_ns
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 
@@ -32,6 +33,7 @@ class Worker:
     def __init__(self, machine: Machine, overload: Overload = "degrade") -> None:
         self.machine = machine
         self._overload = overload
+        self.tapes: Tapes | None = None
         self._agenda = Agenda(MOST_REQUESTS)
         self._market = Market(machine)
         self._jobs: dict[int, Job] = {}
@@ -59,9 +61,13 @@ class Worker:
             if any(other.request_id == job.request_id for other in self._jobs.values()):
                 raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
             self._supersede(job)
+            if self.tapes is not None:
+                self.tapes.come(job)
             reason = self._refusal(job, now, work)
             if reason:
                 job.stopped, job.reason = "rejected", reason
+                if self.tapes is not None:
+                    self.tapes.end(job)
                 job.end()
                 return
             self._jobs[job.generation] = job
@@ -218,7 +224,8 @@ class Worker:
                 self._share(now)
             job = self._jobs[self._picked(now)]
             if not job.started:
-                job.started, job.steps = True, decode(job, self.machine)
+                job.started = True
+                job.steps = (decode if self.tapes is None else self.tapes.decode)(job, self.machine)
                 self._agenda.begin(job.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
@@ -252,6 +259,8 @@ class Worker:
         if self._jobs.pop(job.generation, None) is not None:
             self._agenda.remove(job.generation)
             self._unshared = True
+            if self.tapes is not None:
+                self.tapes.end(job)
         job.end()
 
     def _share(self, now: int) -> None:
