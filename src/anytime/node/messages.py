@@ -153,8 +153,8 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
     ready_ns: int
     position: int
     ended: int
-    refusal: str
     called_off: str
+    reason: str
     failure: str
     turns: list[int]
     turns_until_ns: list[int]
@@ -169,6 +169,7 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
     plans: list[str]
     plans_action: list[int]
     left_cut: str
+    left_readings: int
     left_found: int
     left_thought: int
     left_answer: int

@@ -11,7 +11,7 @@ from anytime.runtime.tape import Action, Kind, Left, Outcome, Tape, Turn
 
 def steps_of(tape: Tape, stamp: Time) -> Steps:
     """A tape that was shown, recorded at ``stamp``."""
-    left = tape.left or Left("", 0, 0, 0, 0)
+    left = tape.left or Left("", 0, 0, 0, 0, 0)
     return Steps(
         header=Header(stamp),
         request_id=tape.request_id,
@@ -24,8 +24,8 @@ def steps_of(tape: Tape, stamp: Time) -> Steps:
         ready_ns=tape.ready_ns,
         position=tape.position,
         ended=tape.ended,
-        refusal=tape.refusal,
         called_off=tape.called_off,
+        reason=tape.reason,
         failure=tape.failure,
         turns=[turn.position for turn in tape.turns],
         turns_until_ns=[turn.until_ns for turn in tape.turns],
@@ -40,6 +40,7 @@ def steps_of(tape: Tape, stamp: Time) -> Steps:
         plans=tape.plans,
         plans_action=tape.plans_at,
         left_cut=left.cut,
+        left_readings=left.readings,
         left_found=left.found,
         left_thought=left.thought_tokens,
         left_answer=left.answer_tokens,
@@ -73,8 +74,8 @@ def tape_of(steps: Steps) -> Tape:
         ready_ns=steps.ready_ns,
         position=steps.position,
         ended=steps.ended,
-        refusal=steps.refusal,
         called_off=steps.called_off,
+        reason=steps.reason,
         failure=steps.failure,
         turns=[Turn(*turn) for turn in zip(steps.turns, steps.turns_until_ns, strict=True)],
         waits_ns=list(steps.waits_ns),
@@ -84,5 +85,12 @@ def tape_of(steps: Steps) -> Tape:
         ],
         plans=list(steps.plans),
         plans_at=list(steps.plans_action),
-        left=Left(steps.left_cut, steps.left_found, steps.left_thought, steps.left_answer, steps.left_ns),
+        left=Left(
+            steps.left_cut,
+            steps.left_readings,
+            steps.left_found,
+            steps.left_thought,
+            steps.left_answer,
+            steps.left_ns,
+        ),
     )

@@ -56,17 +56,18 @@ class Pending(msgspec.Struct):
         return self._deliver("deadline" if not in_time else job.stopped, overrun, cut=not in_time)
 
     def _deliver(self, stopped: Stopped, overrun: bool, cut: bool) -> Answer:
-        found = len(self.job.bank.found)
-        self.final = self._answer(self.job.bank.best(), stopped, overrun)
-        if self.worker.tapes is not None:
-            self.worker.tapes.leave(self.job, self.final, found, cut)
+        tapes = self.worker.tapes
+        seen = tapes.seen(self.job) if tapes is not None else (0, 0)
+        self.final = self.answer_with(self.job.bank.best(), stopped, overrun)
+        if tapes is not None:
+            tapes.leave(self.job, self.final, seen, cut)
         if self.noted is not None:
             self.noted(self.final)
         return self.final
 
     def best(self) -> Answer:
         """The best answer so far, as it would be returned now. Costs the engine nothing."""
-        return self._answer(self.job.bank.best(), self.job.stopped, overrun=False)
+        return self.answer_with(self.job.bank.best(), self.job.stopped, overrun=False)
 
     def thought(self) -> str:
         """The (first) line of thought, as far as it has come."""
@@ -117,7 +118,8 @@ class Pending(msgspec.Struct):
         job.news.clear()  # before looking at done: a job that ends from here on sets the event again
         return woken and not job.done.is_set()
 
-    def _answer(self, best: Candidate | None, stopped: Stopped, overrun: bool) -> Answer:
+    def answer_with(self, best: Candidate | None, stopped: Stopped, overrun: bool) -> Answer:
+        """What is returned with this as the best one."""
         job = self.job
         reason = job.reason
         if best is None:

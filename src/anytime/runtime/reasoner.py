@@ -241,7 +241,6 @@ class Reasoner:
                 policy=str(policy),
                 min_confidence=min_confidence,
                 fallback=fallback if isinstance(fallback, str) else "",
-                submitted_ns=received_ns,
                 ready_ns=job.ready_ns,
             )
         self._worker.submit(job)

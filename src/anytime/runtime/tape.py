@@ -29,7 +29,7 @@ class Outcome(IntEnum):
     """How an action ended."""
 
     DONE = 0
-    CUT = 1  # the caller had left; the sequences stand as before
+    CUT = 1  # the caller had left; the tokens of a THINK were taken, of another action none
     FAILED = 2
 
 
@@ -55,10 +55,12 @@ class Turn(msgspec.Struct):
 class Left(msgspec.Struct):
     """What the caller saw on leaving.
 
-    ``cut``: it left before the end, with this in ``stopped``. ``found``: accepted answers so far.
+    ``cut``: it left before the end, with this in ``stopped``; after so many readings of the engine's clock, when there
+    were so many accepted answers and tokens.
     """
 
     cut: str
+    readings: int
     found: int
     thought_tokens: int
     answer_tokens: int
@@ -74,12 +76,12 @@ class Tape(msgspec.Struct, kw_only=True):
     policy: str
     min_confidence: float
     fallback: str  # empty where a function makes it
-    submitted_ns: int
     ready_ns: int
+    submitted_ns: int = 0
     position: int = 0  # of its coming; as a turn's
     ended: int = 0  # of its end
-    refusal: str = ""  # why it was not taken in
-    called_off: str = ""  # why nobody waited for more of it
+    called_off: str = ""  # how others ended it, before it came to an end of its own
+    reason: str = ""  # what was said of that
     failure: str = ""  # of the engine
     turns: list[Turn] = []
     waits_ns: list[int] = []
@@ -87,6 +89,7 @@ class Tape(msgspec.Struct, kw_only=True):
     plans: list[str] = []  # verdicts of the policy, as JSON
     plans_at: list[int] = []  # how many actions came before each
     left: Left | None = None
+    over: bool = False  # it came to an end of its own
     parted: int = 0  # how many of the two, caller and engine, are done with it
 
 

@@ -31,10 +31,10 @@ class Tapes:
         self._positions = itertools.count(1)  # next() is atomic
         self._lock = threading.Lock()
 
-    def come(self, job: Job) -> None:
+    def come(self, job: Job, now: int) -> None:
         """A request comes to the engine's thread."""
         if job.tape is not None:
-            job.tape.position = next(self._positions)
+            job.tape.position, job.tape.submitted_ns = next(self._positions), now
 
     def decode(self, job: Job, machine: Machine) -> Generator[None, None, None]:
         """``decode``, on tape."""
@@ -52,25 +52,36 @@ class Tapes:
                 try:
                     next(steps)
                 except StopIteration:
+                    tape.over = True
                     return
+                except Exception:
+                    tape.over = True
+                    raise
                 yield
         finally:
             steps.close()
+
+    def seen(self, job: Job) -> tuple[int, int]:
+        """How far a request has come: readings of the clock, and answers."""
+        return len(job.tape.waits_ns) if job.tape is not None else 0, len(job.bank.found)
 
     def end(self, job: Job) -> None:
         """A request has ended, and its row of the engine is free."""
         tape = job.tape
         if tape is not None:
-            tape.ended, tape.called_off = next(self._positions), job.called_off or ""
-            tape.refusal = "" if tape.turns or job.called_off else job.reason
+            tape.ended = next(self._positions)
+            tape.called_off = job.called_off or ("" if tape.over else job.stopped)
+            tape.reason = job.reason if tape.called_off else ""
             self._part(tape)
 
-    def leave(self, job: Job, answer: Answer, found: int, cut: bool) -> None:
-        """The caller leaves with this answer, of so many found; ``cut``: before the end."""
+    def leave(self, job: Job, answer: Answer, seen: tuple[int, int], cut: bool) -> None:
+        """The caller leaves with this answer, having ``seen`` things as they stood; ``cut``: before the end."""
+        readings, found = seen
         tape, tokens = job.tape, answer.tokens
         if tape is not None:
             tape.left = Left(
                 answer.stopped if cut else "",
+                readings,
                 found,
                 tokens.thought + tokens.discarded,
                 tokens.probe + tokens.answer,
@@ -152,6 +163,8 @@ class _TapedEngine:
         try:
             taken = self._engine.extend(seq, token, count, ends, generation)
             action.tokens = len(taken)
+            if len(taken) < count and taken[-1] not in ends:
+                action.outcome = Outcome.CUT
             return taken
         except Exception as error:
             self._failed(action, error)

@@ -62,7 +62,7 @@ class Worker:
                 raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
             self._supersede(job)
             if self.tapes is not None:
-                self.tapes.come(job)
+                self.tapes.come(job, now)
             reason = self._refusal(job, now, work)
             if reason:
                 job.stopped, job.reason = "rejected", reason
@@ -198,7 +198,7 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            over = self._step(job)
+            over = take_step(job)
             with self._changed:
                 self._current = None
                 if over or job.cancelled:
@@ -276,17 +276,18 @@ class Worker:
                 offers = []
             self._agenda.grant(now, offers)
 
-    def _step(self, job: Job) -> bool:
-        """Take one step of a request; whether that was its last."""
-        assert job.steps is not None
-        try:
-            next(job.steps)
-        except StopIteration:
-            return True
-        except AnytimeError as error:
-            job.stopped, job.reason = "error", str(error)
-            return True
-        except Exception as error:  # a request may fail; the thread that serves the next one must not
-            job.stopped, job.reason = "error", f"unexpected {error!r}"
-            return True
-        return False
+
+def take_step(job: Job) -> bool:
+    """Take one step of a request; whether that was its last."""
+    assert job.steps is not None
+    try:
+        next(job.steps)
+    except StopIteration:
+        return True
+    except AnytimeError as error:
+        job.stopped, job.reason = "error", str(error)
+        return True
+    except Exception as error:  # a request may fail; the thread that serves the next one must not
+        job.stopped, job.reason = "error", f"unexpected {error!r}"
+        return True
+    return False
