@@ -152,6 +152,8 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
     submitted_ns: int
     ready_ns: int
     position: int
+    during: int
+    cached: int
     ended: int
     called_off: str
     reason: str

@@ -8,6 +8,7 @@ served), and when each caller left. Nothing is scheduled anew, and what the node
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -86,44 +87,62 @@ def rerun(bag: Bag, bundle: Path | None = None, progress: Callable[[float], None
     defaults = loaded.bundle.manifest.sampling
     sampling = Sampling(defaults.temperature, defaults.top_p)
     policies: dict[str, Policy] = {}
-    memory = _Memory(bag)
-    events: list[tuple[int, Callable[[], None]]] = []
+    memory, events = _Memory(bag), list[_Event]()
     for tape in sorted(tapes, key=lambda tape: tape.position):
         if tape.policy not in policies:
             policies[tape.policy] = policy_named(tape.policy, machine.forecast is not None, machine.codec.efforts)
         trace = memory.trace_of(tape)
         prompt = tape.prompt if trace is None else machine.codec.encode(memory.prompt_of(trace))
         retake = Retake(tape, machine, policies[tape.policy], sampling, prompt, loaded.bundle.id)
-        events.append((tape.position, retake.come))
-        events += [(turn.position, _turn(retake, turn.until_ns)) for turn in tape.turns]
-        events.append((tape.ended, _ended(retake, tape, trace, found)))
-    events.sort(key=lambda event: event[0])
-    for done, (_, happen) in enumerate(events):
-        happen()
-        progress((done + 1) / len(events))
+        events.append(_Event(tape.position, retake, tape, trace))
+        events += [_Event(turn.position, retake, tape, trace, turn.until_ns) for turn in tape.turns]
+        events.append(_Event(tape.ended, retake, tape, trace))
+    _happen(sorted(events, key=lambda event: event.position), found, progress)
     found.missing = memory.untaken()
     return found
 
 
-def _turn(retake: Retake, until_ns: int) -> Callable[[], None]:
-    return lambda: retake.turn(until_ns)
+class _Event(msgspec.Struct, frozen=True):
+    """A request comes, has its turn (``until_ns``), or ends."""
+
+    position: int
+    retake: Retake
+    tape: Tape
+    trace: Trace | None
+    until_ns: int | None = None
+
+    @property
+    def comes(self) -> bool:
+        return self.position == self.tape.position
 
 
-def _ended(retake: Retake, tape: Tape, trace: Trace | None, found: Replayed) -> Callable[[], None]:
-    """The end of a request, when what came of it is compared."""
+def _happen(events: Sequence[_Event], found: Replayed, progress: Callable[[float], None]) -> None:
+    """Everything in its order; who comes while another has its turn comes in the middle of that."""
+    come: set[int] = set()
+    for i, event in enumerate(events):
+        if event.until_ns is not None:
+            later = itertools.takewhile(lambda other: other.until_ns is None, events[i + 1 :])
+            coming = [other for other in later if other.comes and other.tape.during]
+            come.update(other.position for other in coming)
+            event.retake.turn(event.until_ns, [other.retake for other in coming])
+        elif not event.comes:
+            _end(event, found)
+        elif event.position not in come:
+            event.retake.come()
+        progress((i + 1) / len(events))
 
-    def end() -> None:
-        retake.end()
-        assert retake.answer is not None
-        differences = list(retake.differences)
-        if trace is None:
-            found.others += 1
-        else:
-            found.decisions += 1
-            differences += _compared(trace, retake.answer)
-        found.differences += [Difference(tape.request_id, *difference) for difference in differences]
 
-    return end
+def _end(event: _Event, found: Replayed) -> None:
+    """A request ends, and what came of it is compared."""
+    event.retake.end()
+    assert event.retake.answer is not None
+    differences = list(event.retake.differences)
+    if event.trace is None:
+        found.others += 1
+    else:
+        found.decisions += 1
+        differences += _compared(event.trace, event.retake.answer)
+    found.differences += [Difference(event.tape.request_id, *difference) for difference in differences]
 
 
 def _compared(trace: Trace, answer: Answer) -> list[tuple[str, object, object]]:
@@ -206,10 +225,13 @@ class _Memory:
 
     def prompt_of(self, trace: Trace) -> str:
         """What the model reads, made anew of the message; as it was, where that was not recorded."""
-        for message in self._inputs[trace.input_stamp]:
-            if message.request_id in ("", trace.request_id) and message.trace_id == trace.trace_id:
-                return message.text if isinstance(message, Question) else scene_text(message)
-        return trace.prompt
+        prompts = [
+            message.text if isinstance(message, Question) else scene_text(message)
+            for message in self._inputs[trace.input_stamp]
+            if message.request_id in ("", trace.request_id) and message.trace_id == trace.trace_id
+        ]
+        # A question and a scene may have the same stamp, and neither an id.
+        return trace.prompt if trace.prompt in prompts or not prompts else prompts[0]
 
     def untaken(self) -> list[str]:
         """Ids of decisions that nobody asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -19,7 +20,7 @@ from anytime.runtime.pending import Pending
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.tape import Action, Kind, Left, Outcome, Tape, kind_of
-from anytime.runtime.worker import Worker, take_step
+from anytime.runtime.worker import Worker, take_step, too_late
 from anytime.scheduler.admission import Refusal, admit
 
 
@@ -33,7 +34,7 @@ class Retake:
         self._tape, self._machine, self._bundle_id = tape, machine, bundle_id
         self.differences: list[tuple[str, object, object]] = []  # what, recorded, now
         self.answer: Answer | None = None
-        self._clock = _TapeClock(tape, self._look)
+        self._clock = _TapeClock(tape, self._before_reading)
         self._engine = _TapeEngine(machine.engine, self._clock, tape, self._differs, self._out_of_actions)
         self._job = Job(
             generation=tape.position,
@@ -45,7 +46,8 @@ class Retake:
             policy=policy,
             bank=AnswerBank(None, tape.min_confidence, policy.choose),
         )
-        self._over = False
+        self._over = self._early = False
+        self._coming: deque[Retake] = deque()
 
     def come(self) -> None:
         """The request comes: whether it fits alone is worked out anew, whether it does beside others is not."""
@@ -54,22 +56,36 @@ class Retake:
             self._differs("the prompt's tokens", tape.prompt, list(job.prompt))
         if tape.turns or tape.called_off != "rejected":
             return
-        work = machine.work(len(job.prompt), job.answer, machine.prefixes.known(job.prompt))
-        refused = admit(work, tape.ready_ns - tape.submitted_ns, machine.profile)
-        if isinstance(refused, Refusal):
+        left_ns = tape.ready_ns - tape.submitted_ns
+        work = machine.work(len(job.prompt), job.answer, tape.cached)
+        if left_ns <= 0:
+            job.reason, self._over = too_late(left_ns, machine.profile), True
+        elif isinstance(refused := admit(work, left_ns, machine.profile), Refusal):
             machine.pace.doubt()
-            job.reason = refused.reason
-            self._over = True
+            job.reason, self._over = refused.reason, True
 
-    def turn(self, until_ns: int) -> None:
-        """The engine is its again."""
+    @property
+    def during(self) -> int:
+        """See ``Tape``."""
+        return self._tape.during
+
+    def turn(self, until_ns: int, coming: Sequence[Retake] = ()) -> None:
+        """The engine is its again; others are ``coming`` meanwhile, in this order."""
+        self._coming = deque(coming)
+        self._take_turn(until_ns)
+        while self._coming:
+            self._coming.popleft().come()
+
+    def _take_turn(self, until_ns: int) -> None:
         job = self._job
         if not job.started:
             self._look()
             machine = msgspec.structs.replace(self._machine, clock=self._clock, engine=cast(Engine, self._engine))
             job.started, job.steps = True, decode(job, machine)
         if self._over:
-            self._differs("its end", "later", "already")
+            if not self._early:
+                self._differs("its end", "later", "already")
+            self._early = True
             return
         job.until_ns = until_ns
         self._over = take_step(job)
@@ -82,13 +98,18 @@ class Retake:
             job.steps.close()
         if tape.over and not self._over:
             self._differs("its end", "by itself", "not yet")
-        if tape.called_off and not tape.over:
-            job.reason = job.reason if self._over else tape.reason
+        if tape.called_off:
             job.stopped = cast(Stopped, tape.called_off)
+            job.reason = tape.reason if tape.turns or not self._over else job.reason
         if self._engine.left:
             self._differs("actions of the engine", len(tape.actions), len(tape.actions) - self._engine.left)
         if self.answer is None:
             self.answer = self._answered(job.bank.best(), job.stopped)
+
+    def _before_reading(self) -> None:
+        while self._coming and self._coming[0].during <= self._clock.readings:
+            self._coming.popleft().come()
+        self._look()
 
     def _look(self) -> None:
         """Is this when its caller left? Looked at behind everything that happened between two readings."""

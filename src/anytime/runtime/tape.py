@@ -79,6 +79,8 @@ class Tape(msgspec.Struct, kw_only=True):
     ready_ns: int
     submitted_ns: int = 0
     position: int = 0  # of its coming; as a turn's
+    during: int = 0  # readings of the clock that the request had made by then whose turn it was
+    cached: int = 0  # tokens of the prompt that were known then
     ended: int = 0  # of its end
     called_off: str = ""  # how others ended it, before it came to an end of its own
     reason: str = ""  # what was said of that

@@ -31,10 +31,12 @@ class Tapes:
         self._positions = itertools.count(1)  # next() is atomic
         self._lock = threading.Lock()
 
-    def come(self, job: Job, now: int) -> None:
-        """A request comes to the engine's thread."""
-        if job.tape is not None:
-            job.tape.position, job.tape.submitted_ns = next(self._positions), now
+    def come(self, job: Job, now: int, cached: int, current: Job | None) -> None:
+        """A request comes, with so many tokens known of its prompt, in the turn of ``current``."""
+        tape = job.tape
+        if tape is not None:
+            tape.position, tape.submitted_ns, tape.cached = next(self._positions), now, cached
+            tape.during, _ = self.seen(current) if current is not None else (0, 0)
 
     def decode(self, job: Job, machine: Machine) -> Generator[None, None, None]:
         """``decode``, on tape."""

@@ -19,6 +19,7 @@ from anytime.runtime.market import Market
 from anytime.runtime.taping import Tapes
 from anytime.scheduler.admission import Refusal, Work, admit, conclude_ns, instant_ns
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
+from anytime.scheduler.profile import LatencyProfile
 
 MOST_REQUESTS = 1_024
 LOST_AFTER_S = 10  # a step that has run for so long is taken for lost
@@ -62,7 +63,7 @@ class Worker:
                 raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
             self._supersede(job)
             if self.tapes is not None:
-                self.tapes.come(job, now)
+                self.tapes.come(job, now, work.cached_tokens, self._current)
             reason = self._refusal(job, now, work)
             if reason:
                 job.stopped, job.reason = "rejected", reason
@@ -85,8 +86,7 @@ class Worker:
         """Why a request cannot be taken in; empty when it can, those that had to give way to it dropped."""
         left_ns = job.ready_ns - now
         if left_ns <= 0:
-            left_ms = (left_ns + self.machine.profile.delivery_ns) / NS_PER_MS
-            return f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
+            return too_late(left_ns, self.machine.profile)
         if self._stopping:
             return "the Reasoner is closed"
         if self.health() is Health.LOST:
@@ -275,6 +275,12 @@ class Worker:
                 logging.getLogger("anytime").exception("what thought is worth could not be worked out")
                 offers = []
             self._agenda.grant(now, offers)
+
+
+def too_late(left_ns: int, profile: LatencyProfile) -> str:
+    """Says that an answer would have had to be ready already."""
+    left_ms = (left_ns + profile.delivery_ns) / NS_PER_MS
+    return f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
 
 
 def take_step(job: Job) -> bool:
