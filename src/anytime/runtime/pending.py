@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ class Pending(msgspec.Struct):
     fallback: Fallback
     noted: Callable[[Answer], None] | None = None  # shown the answer that is delivered
     final: Answer | None = None  # once the caller has left
+    delivering: threading.RLock = msgspec.field(default_factory=threading.RLock)
 
     def result(self) -> Answer:
         """Wait until the thought is complete or the deadline is there, and take the best answer."""
@@ -56,14 +58,17 @@ class Pending(msgspec.Struct):
         return self._deliver("deadline" if not in_time else job.stopped, overrun, cut=not in_time)
 
     def _deliver(self, stopped: Stopped, overrun: bool, cut: bool) -> Answer:
-        tapes = self.worker.tapes
-        seen = tapes.seen(self.job) if tapes is not None else (0, 0)
-        self.final = self.answer_with(self.job.bank.best(), stopped, overrun)
-        if tapes is not None:
-            tapes.leave(self.job, self.final, seen, cut)
-        if self.noted is not None:
-            self.noted(self.final)
-        return self.final
+        with self.delivering:
+            if self.final is not None:  # another thread called it off just then
+                return self.final
+            tapes = self.worker.tapes
+            seen = tapes.seen(self.job) if tapes is not None else (0, 0)
+            self.final = self.answer_with(self.job.bank.best(), stopped, overrun)
+            if tapes is not None:
+                tapes.leave(self.job, self.final, seen, cut)
+            if self.noted is not None:
+                self.noted(self.final)
+            return self.final
 
     def best(self) -> Answer:
         """The best answer so far, as it would be returned now. Costs the engine nothing."""
