@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from anytime.errors import RecordError
 from anytime.node.messages import ROS_TYPES, Kept, Time
 
+_LONGEST_RECORD = 2**28  # bytes; a longer one, in a shorter file, is nonsense
 M = TypeVar("M", bound=msgspec.Struct)
 
 
@@ -41,7 +42,6 @@ def read_bag(path: Path) -> Bag:
     """
     file = _file(path)
     try:
-        from mcap.exceptions import EndOfFile, McapError
         from mcap.records import Channel, Footer, Message, Schema
         from mcap.stream_reader import StreamReader
 
@@ -55,21 +55,26 @@ def read_bag(path: Path) -> Bag:
     channels: dict[int, Channel] = {}
     try:
         with file.open("rb") as stream:
-            for record in StreamReader(stream, record_size_limit=None).records:
-                if isinstance(record, Schema):
-                    schemas[record.id] = record
-                elif isinstance(record, Channel):
-                    channels[record.id] = record
-                elif isinstance(record, Message):
-                    channel = channels[record.channel_id]
-                    kind = kinds.get(schemas[channel.schema_id].name)
-                    if kind is not None:
-                        entries.append(Entry(channel.topic, record.log_time, cdr.decode(record.data, kind)))  # type: ignore[arg-type]
-                whole = isinstance(record, Footer)
-    except EndOfFile:
-        pass  # the process or the disk gave out: what is whole has been read
-    except (OSError, McapError, KeyError, ValueError) as error:
-        raise RecordError(f"the record {file} cannot be read: {error}") from error
+            size = file.stat().st_size
+            try:
+                for record in StreamReader(stream, record_size_limit=max(_LONGEST_RECORD, size)).records:
+                    if isinstance(record, Schema):
+                        schemas[record.id] = record
+                    elif isinstance(record, Channel):
+                        channels[record.id] = record
+                    elif isinstance(record, Message):
+                        channel = channels[record.channel_id]
+                        kind = kinds.get(schemas[channel.schema_id].name)
+                        if kind is not None:
+                            message: Any = cdr.decode(record.data, kind)
+                            entries.append(Entry(channel.topic, record.log_time, message))
+                    whole = isinstance(record, Footer)
+            except Exception:  # of many kinds
+                if stream.tell() < size:
+                    raise
+                # The process or the disk gave out in this record; all before it has been read.
+    except Exception as error:
+        raise RecordError(f"the record {file} cannot be read: {error!r}") from error
     return Bag(file, entries, whole)
 
 
