@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
@@ -20,6 +21,7 @@ from anytime.errors import RecordError
 from anytime.node import recording
 from anytime.node.bag import read_bag
 from anytime.node.bagfile import BagFile
+from anytime.node.cdr import Cdr
 from anytime.node.messages import (
     ROS_TYPES,
     Decision,
@@ -80,6 +82,28 @@ def test_a_bag_has_everything_as_it_was(make_reasoner: MakeReasoner, tmp_path: P
     assert sum(answered.actions_took_ns) > 0
     assert len(answered.turns) == len(answered.turns_until_ns) > 1
     assert answered.plans
+
+
+def test_changed_parameters_are_recorded(make_reasoner: MakeReasoner) -> None:
+    """As they are from then on."""
+    reasoner, _, clock = make_reasoner(turns_at(20))
+    up = Rig(reasoner, clock, recorder=(kept := ListRecorder()), record="kept").up()
+    up.node.set_parameters({"margin_s": 0.007})
+    sessions = [m for _, m, _ in kept.kept if isinstance(m, Session)]
+    assert [msgspec.json.decode(session.parameters)["margin_s"] for session in sessions] == [0.002, 0.007]
+
+
+def test_messages_cross_cdr_unchanged() -> None:
+    """Also numbers at their limits, lists without elements, and text of any alphabet; other bytes are refused."""
+    cdr = Cdr()
+    asked = Question(header=Header(Time(2**31 - 1, 999_999_999), "бас"), text="", choices=["左", ""], budget_s=5e-324)
+    alone, other = scene(Header(), vehicles=[]), scene(Header(), vehicles=[Vehicle(255, -1e300, 0.1)])
+    for message in (asked, alone, other, Time(3, 4)):
+        assert cdr.decode(cdr.encode(message), type(message)) == message
+    raw = cdr.encode(asked)
+    for spoilt in (b"", raw[:3], raw[:-9], b"\xff" * 64):
+        with pytest.raises(ValueError, match="are no anytime_msgs/msg/Question"):
+            cdr.decode(spoilt, Question)
 
 
 def test_steps_are_what_the_engine_did(make_reasoner: MakeReasoner, tmp_path: Path) -> None:
@@ -161,7 +185,7 @@ class Filling(io.RawIOBase):
 
 
 @pytest.mark.parametrize("room", [0, 100, 30_000])
-def test_a_full_disk(make_reasoner: MakeReasoner, tmp_path: Path, room: int) -> None:
+def test_a_full_disk(make_reasoner: MakeReasoner, tmp_path: Path, room: int, caplog: pytest.LogCaptureFixture) -> None:
     """Diagnostics say so, the node decides on, and what was whole can be read."""
     recorder = BagRecorder(tmp_path / "bag", lambda path: BagFile(path, lambda file: Filling(file, room)))  # type: ignore[arg-type]
     reasoner, _, clock = make_reasoner(turns_at(20))
@@ -180,6 +204,7 @@ def test_a_full_disk(make_reasoner: MakeReasoner, tmp_path: Path, room: int) -> 
     up.ask()
     assert len(up.decisions) == decided + 1
     up.node.shutdown()
+    assert "the record is not complete: the recording" in caplog.text
     bag = tmp_path / "bag" / "bag.mcap"
     assert bag.stat().st_size <= room
     if room > 20_000:

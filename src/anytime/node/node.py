@@ -7,6 +7,7 @@ one that fails leads back to ``unconfigured``; both raise, and diagnostics keep 
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -200,6 +201,8 @@ class Node:
         for held in (self._reasoner, self._recorder):
             if held is not None:
                 held.close()
+        if self._recorder is not None and (trouble := self._recorder.trouble()):
+            logging.getLogger("anytime").warning("the record is not complete: %s", trouble)
         self._reasoner = self._recorder = None
         self.state = "unconfigured"
 
