@@ -54,7 +54,7 @@ class Rig:
             parameters_of({**DEFAULTS, **given}),
             name=name,
             load=lambda parameters: reasoner,
-            recorder=opened if recorder is not None else None,
+            **({} if recorder is None else {"recorder": opened}),
             clock=clock,
             system=lambda: EPOCH_NS + clock.now(),
             threaded=threaded,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets", "node")
+COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets", "node", "replay", "report")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 

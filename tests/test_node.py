@@ -278,8 +278,9 @@ def test_everything_is_recorded(make_reasoner: MakeReasoner) -> None:
     up.ask()
     up.node.diagnose()
     kinds = [type(message).__name__ for _, message, _ in recorder.kept]
-    assert kinds == ["Question", "Decision", "Trace", "DiagnosticArray"]
-    assert recorder.kept[1][0] == "/anytime/decision"
+    warm_up = ["Steps"] * 4
+    assert kinds == ["Session", *warm_up, "Question", "Steps", "Decision", "Trace", "DiagnosticArray"]
+    assert [recorder.kept[i][0] for i in (0, 1, 7)] == ["/anytime/session", "/anytime/steps", "/anytime/decision"]
     assert up.traces == []
     recorder.full = "the disk is full"
     assert up.status("recording") == (1, "the disk is full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -225,10 +226,12 @@ def test_two_nodes_of_other_names_share_a_bus(make_reasoner: MakeReasoner) -> No
     assert (len(one.decisions), len(other.decisions)) == (1, 0)
 
 
-def test_a_record_without_a_recorder(make_reasoner: MakeReasoner) -> None:
-    """Nobody believes that a record is kept where none is."""
-    up = rig(make_reasoner, record="here.mcap")
-    with pytest.raises(NodeError, match="without a recorder"):
+def test_a_record_without_its_packages(make_reasoner: MakeReasoner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody believes that a record is kept where none can be."""
+    monkeypatch.setitem(sys.modules, "mcap.writer", None)
+    monkeypatch.delitem(sys.modules, "anytime.node.bagfile", raising=False)
+    up = rig(make_reasoner, record="here")
+    with pytest.raises(NodeError, match=r"recording takes mcap.writer: pip install .anytime\[record\]"):
         up.node.configure()
 
 

@@ -16,13 +16,14 @@ from rosbags.typesys.store import Typestore
 from anytime.node import messages
 from anytime.node.messages import ROS_TYPES, STATUS, Asked, Decision, Header, Question, Time, decision_of
 from anytime.runtime.answer import Answer, Stopped, Tokens
+from anytime.runtime.tape import Kind
 from tests.conftest import MS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ros" / "anytime_msgs"
 # How Python has the base types of ROS.
 BASES: dict[str, type] = {"string": str, "float64": float, "bool": bool, "octet": int, "byte": int}
-INTEGERS = {"uint8", "uint32", "int32"}
+INTEGERS = {"uint8", "uint32", "int32", "int64", "uint64"}
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +102,15 @@ def test_mirrors_have_the_fields_of_the_messages(mirror: type[msgspec.Struct], s
 
 
 def test_the_status_enum_covers_every_way_to_stop(store: Typestore) -> None:
-    """Each of Answer's words is a constant of Decision, with the number the mirror uses; there is no other enum."""
+    """Each of Answer's words is a constant of Decision, with the mirror's number; Steps has the only other enum."""
     constants, _ = store.fielddefs["anytime_msgs/msg/Decision"]
     assert {name.lower(): value for name, _, value in constants} == {"thinking": messages.THINKING, **STATUS}
     assert set(STATUS) == set(get_args(Stopped))
     assert {kind for _, kind, _ in constants} == {"uint8"}
+    steps, _ = store.fielddefs["anytime_msgs/msg/Steps"]
+    assert {name: value for name, _, value in steps} == {kind.name: kind.value for kind in Kind}
     for ros in ROS_TYPES.values():
-        if ros.startswith("anytime_msgs") and not ros.endswith("Decision"):
+        if ros.startswith("anytime_msgs") and not ros.endswith(("Decision", "Steps")):
             assert store.fielddefs[ros][0] == []
 
 

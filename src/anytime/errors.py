@@ -59,6 +59,10 @@ class CalibrationError(AnytimeError):
     """A bundle that cannot be calibrated: too few questions, or answers that teach nothing."""
 
 
+class RecordError(AnytimeError):
+    """A record of the node that cannot be read, or not be replayed with this bundle."""
+
+
 class NodeError(AnytimeError):
     """The node refuses a transition of its life, or a transport cannot be opened."""
 

@@ -13,6 +13,8 @@ from anytime.cli.common import interrupted
 from anytime.cli.export import export
 from anytime.cli.node import node
 from anytime.cli.profile import profile
+from anytime.cli.replay import replay
+from anytime.cli.report import report
 from anytime.cli.route import route
 from anytime.cli.run import run
 from anytime.cli.targets import targets
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, profile, admit, calibrate, route, export, targets, node):
+for command in (run, profile, admit, calibrate, route, export, targets, node, replay, report):
     app.command()(command)
 
 

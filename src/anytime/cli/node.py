@@ -30,6 +30,7 @@ def node(
     bundle: Annotated[Path | None, typer.Option(help="A bundle; default: the parameter's, or the reference.")] = None,
     name: Annotated[str, typer.Option(help="The node's full name.")] = "/anytime",
     transport: Annotated[str, typer.Option(help="What carries the messages: inprocess, dds or ros.")] = "inprocess",
+    record: Annotated[Path | None, typer.Option(help="Record to this directory (a rosbag2 of MCAP).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every decision as one JSON object a line.")] = False,
 ) -> None:
     """Take questions and scenes, and publish decisions by their deadlines.
@@ -45,6 +46,8 @@ def node(
     given: dict[str, Any] = read_parameters(params, name) if params is not None else {}
     if bundle is not None:
         given["bundle"] = str(bundle)
+    if record is not None:
+        given["record"] = str(record)
     TRANSPORTS[transport](name, given, as_json)
 
 

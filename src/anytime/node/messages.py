@@ -109,6 +109,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     thought: str
     effort: str
+    answer: str
+    confidence: float
+    reason: str
+    budget_s: float
+    slack_s: float
     answers: list[str]
     answers_confidence: list[float]
     answers_s: list[float]
@@ -121,6 +126,56 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     tokens_planned: int
     queued_s: float
     reasoner_s: float
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """``anytime_msgs/msg/Session``."""
+
+    header: Header
+    version: str
+    node: str
+    bundle_id: str
+    parameters: str
+    profile: str
+
+
+class Steps(msgspec.Struct, frozen=True, kw_only=True):
+    """``anytime_msgs/msg/Steps``: a ``runtime.tape.Tape`` in columns."""
+
+    header: Header
+    request_id: str
+    prompt: list[int]
+    format: str
+    policy: str
+    min_confidence: float
+    fallback: str
+    submitted_ns: int
+    ready_ns: int
+    position: int
+    during: int
+    cached: int
+    ended: int
+    called_off: str
+    reason: str
+    failure: str
+    turns: list[int]
+    turns_until_ns: list[int]
+    waits_ns: list[int]
+    actions: list[int]
+    actions_tokens: list[int]
+    actions_context: list[int]
+    actions_width: list[int]
+    actions_took_ns: list[int]
+    actions_outcome: list[int]
+    actions_reading: list[int]
+    plans: list[str]
+    plans_action: list[int]
+    left_cut: str
+    left_readings: int
+    left_found: int
+    left_thought: int
+    left_answer: int
+    left_ns: int
 
 
 class KeyValue(msgspec.Struct, frozen=True):
@@ -149,6 +204,7 @@ class DiagnosticArray(msgspec.Struct, frozen=True):
 
 Input: TypeAlias = "Question | Scene"
 Output: TypeAlias = "Decision | Trace | DiagnosticArray"
+Kept: TypeAlias = "Input | Output | Time | Session | Steps"  # what a record has
 
 ROS_TYPES: dict[type[msgspec.Struct], str] = {
     Time: "builtin_interfaces/msg/Time",
@@ -158,6 +214,8 @@ ROS_TYPES: dict[type[msgspec.Struct], str] = {
     Scene: "anytime_msgs/msg/Scene",
     Decision: "anytime_msgs/msg/Decision",
     Trace: "anytime_msgs/msg/Trace",
+    Session: "anytime_msgs/msg/Session",
+    Steps: "anytime_msgs/msg/Steps",
     KeyValue: "diagnostic_msgs/msg/KeyValue",
     DiagnosticStatus: "diagnostic_msgs/msg/DiagnosticStatus",
     DiagnosticArray: "diagnostic_msgs/msg/DiagnosticArray",

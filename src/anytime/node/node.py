@@ -7,21 +7,27 @@ one that fails leads back to ``unconfigured``; both raise, and diagnostics keep 
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
+import msgspec
+
+import anytime
 from anytime.errors import AnytimeError, NodeError, ParameterError
 from anytime.node.answering import Answering
 from anytime.node.counts import Counts
 from anytime.node.diagnostics import PERIOD_NS, Condition, Diagnostics
 from anytime.node.goal import Goal
-from anytime.node.messages import DiagnosticArray, Header, Input, Output, Question, Time
+from anytime.node.messages import DiagnosticArray, Header, Kept, Output, Question, Session, Time
 from anytime.node.parameters import Parameters, changed
 from anytime.node.reception import Reception
+from anytime.node.recording import open_recorder
 from anytime.node.stamps import Stamps
-from anytime.node.topics import topics_of
+from anytime.node.steps import steps_of
+from anytime.node.topics import record_topic, topics_of
 from anytime.node.transport import Recorder, Topics, Transport
 from anytime.node.warmup import warm_up
 from anytime.runtime.engine import Health
@@ -54,7 +60,7 @@ class Node:
         *,
         name: str = "/anytime",
         load: Callable[[Parameters], Reasoner] = load_reasoner,
-        recorder: Callable[[Parameters, Topics], Recorder] | None = None,
+        recorder: Callable[[Parameters, Topics], Recorder] = open_recorder,
         clock: Clock = MONOTONIC,
         system: Callable[[], int] = system_ns,
         threaded: bool = True,
@@ -117,6 +123,9 @@ class Node:
             self._start_ticking()
             self._recorder = self._opened_recorder()
             self._reasoner = self._load(self.parameters)
+            if self._recorder is not None:
+                self._keep(self._session(self._reasoner))
+                self._reasoner.watch(lambda tape: self._keep(steps_of(tape, self._reception.stamps.stamp())))
             for answer_format in (self.parameters.format(), self.parameters.scene_format()):
                 self._reasoner.prepare(answer_format)
             self.state = "inactive"
@@ -186,16 +195,14 @@ class Node:
             self._failure = ""
 
     def _opened_recorder(self) -> Recorder | None:
-        if not self.parameters.record:
-            return None
-        if self._open_recorder is None:
-            raise NodeError("the parameter record is set, and this node was made without a recorder: give it one")
-        return self._open_recorder(self.parameters, self.topics)
+        return self._open_recorder(self.parameters, self.topics) if self.parameters.record else None
 
     def _release(self) -> None:
         for held in (self._reasoner, self._recorder):
             if held is not None:
                 held.close()
+        if self._recorder is not None and (trouble := self._recorder.trouble()):
+            logging.getLogger("anytime").warning("the record is not complete: %s", trouble)
         self._reasoner = self._recorder = None
         self.state = "unconfigured"
 
@@ -207,6 +214,8 @@ class Node:
         """
         with self._transition:
             self.parameters = changed(self.parameters, given, self.state != "unconfigured")
+            if self._reasoner is not None:
+                self._keep(self._session(self._reasoner))
 
     # -- what goes out
 
@@ -225,10 +234,21 @@ class Node:
             self.counts.add("unsent", f"{type(message).__name__} could not be published: {error!r}")
         self._keep(message)
 
-    def _keep(self, message: Input | Output | Time) -> None:
+    def _keep(self, message: Kept) -> None:
         recorder = self._recorder
         if recorder is not None:
-            recorder.record(self.topics.of(message), message, self._reception.stamps.stamp())
+            topic = record_topic(message, self.name) or self.topics.of(message)  # type: ignore[arg-type]
+            recorder.record(topic, message, self._reception.stamps.stamp())
+
+    def _session(self, reasoner: Reasoner) -> Session:
+        return Session(
+            header=Header(self._reception.stamps.stamp()),
+            version=anytime.__version__,
+            node=self.name,
+            bundle_id=reasoner.bundle.id,
+            parameters=msgspec.json.encode(self.parameters).decode(),
+            profile=msgspec.json.encode(reasoner.profile).decode(),
+        )
 
     def diagnose(self) -> DiagnosticArray:
         """Judge the last second, and publish that."""

@@ -60,7 +60,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     warn_share: Annotated[Probability, Meta(description="Bad decisions or inputs of 10 s above which to warn.")] = 0.0
     error_share: Annotated[Probability, Meta(description="And above which it is an error.")] = 0.1
     trace: Annotated[bool, Meta(description="Publish a trace of every decision.")] = True
-    record: Annotated[str, Meta(description="Record to this MCAP file; empty: record nothing.")] = ""
+    record: Annotated[str, Meta(description="Record to this directory, a rosbag2 of MCAP; empty: record nothing.")] = ""
     question_topic: Annotated[TopicName, Meta(description="Where questions come from.")] = "~/question"
     scene_topic: Annotated[TopicName, Meta(description="Where scenes come from.")] = "~/scene"
     decision_topic: Annotated[TopicName, Meta(description="Where decisions go.")] = "~/decision"

@@ -5,7 +5,7 @@ What is offered is strict, so that readers may ask for it; what is asked for is 
 
 from __future__ import annotations
 
-from anytime.node.messages import Decision, DiagnosticArray, Question, Scene, Time, Trace
+from anytime.node.messages import Decision, DiagnosticArray, Kept, Question, Scene, Session, Steps, Time, Trace
 from anytime.node.parameters import Parameters
 from anytime.node.transport import Qos, Topic, Topics
 from anytime.scheduler.clock import seconds_to_ns
@@ -28,6 +28,14 @@ def topics_of(parameters: Parameters, node: str) -> Topics:
         trace=Topic(full_name(parameters.trace_topic, node), Trace, Qos(reliable=False, depth=10)),
         diagnostics=Topic("/diagnostics", DiagnosticArray, Qos(reliable=True)),
     )
+
+
+def record_topic(message: Kept, node: str) -> Topic | None:
+    """The topic of a message that only a record has; None for the others."""
+    if isinstance(message, (Session, Steps)):
+        kind = type(message)
+        return Topic(f"{node}/{kind.__name__.lower()}", kind, Qos(reliable=True))
+    return None
 
 
 def full_name(topic: str, node: str) -> str:

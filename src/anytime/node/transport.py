@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from anytime.node.messages import Decision, DiagnosticArray, Input, Output, Question, Scene, Time, Trace
+from anytime.node.messages import Decision, DiagnosticArray, Input, Kept, Output, Question, Scene, Time, Trace
 
 Trouble: TypeAlias = str  # a kind of trouble, by which diagnostics count it; see ``counts``
 
@@ -109,8 +109,8 @@ class Transport(Protocol):
 class Recorder(Protocol):
     """Keeps what came in and went out. It must neither block nor raise, whatever the disk does."""
 
-    def record(self, topic: Topic, message: Input | Output | Time, stamp: Time) -> None:
-        """A message that was taken in, or that went out (a Trace always, though nobody may have subscribed)."""
+    def record(self, topic: Topic, message: Kept, stamp: Time) -> None:
+        """A message that was taken in or went out, a Trace always; or that only a record has."""
         ...
 
     def trouble(self) -> str:

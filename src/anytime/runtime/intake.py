@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from anytime.runtime.job import Job, Machine
 from anytime.scheduler.admission import Refusal, Work, admit
 from anytime.scheduler.clock import NS_PER_MS
+from anytime.scheduler.profile import LatencyProfile
 
 MOST_REQUESTS = 1_024
 
@@ -18,13 +19,18 @@ def barred(job: Job, work: Work, now: int, machine: Machine) -> str:
     """Why a request cannot be served even alone; empty when it can."""
     left_ns = job.ready_ns - now
     if left_ns <= 0:
-        left_ms = (left_ns + machine.profile.delivery_ns) / NS_PER_MS
-        return f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
+        return too_late(left_ns, machine.profile)
     alone = admit(work, left_ns, machine.profile)
     if isinstance(alone, Refusal):
         machine.pace.doubt()
         return alone.reason
     return ""
+
+
+def too_late(left_ns: int, profile: LatencyProfile) -> str:
+    """Says that an answer would have had to be ready already."""
+    left_ms = (left_ns + profile.delivery_ns) / NS_PER_MS
+    return f"the deadline is {left_ms:.1f} ms away, less than it takes to deliver an answer"
 
 
 def expendable(job: Job, others: Iterable[Job], overload: Overload) -> list[Job]:

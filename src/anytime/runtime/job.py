@@ -18,6 +18,7 @@ from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
+from anytime.runtime.tape import Tape
 from anytime.scheduler.admission import Work
 from anytime.scheduler.clock import Clock
 from anytime.scheduler.pace import Pace
@@ -115,6 +116,7 @@ class Job(msgspec.Struct, eq=False):
     bank: AnswerBank
     priority: int = 0
     topic: str | None = None
+    tape: Tape | None = None  # where what happens to it is taken down
     called_off: Stopped | None = None  # why nobody waits for more of it
     hurried: bool = False  # it is to answer where it stands
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ class Pending(msgspec.Struct):
     fallback: Fallback
     noted: Callable[[Answer], None] | None = None  # shown the answer that is delivered
     final: Answer | None = None  # once the caller has left
+    delivering: threading.RLock = msgspec.field(default_factory=threading.RLock)
 
     def result(self) -> Answer:
         """Wait until the thought is complete or the deadline is there, and take the best answer."""
@@ -53,17 +55,24 @@ class Pending(msgspec.Struct):
         overrun = not in_time and self.worker.running(job)
         if not in_time:
             self.worker.cancel(job)
-        return self._deliver("deadline" if not in_time else job.stopped, overrun)
+        return self._deliver("deadline" if not in_time else job.stopped, overrun, cut=not in_time)
 
-    def _deliver(self, stopped: Stopped, overrun: bool = False) -> Answer:
-        self.final = self._answer(self.job.bank.best(), stopped, overrun)
-        if self.noted is not None:
-            self.noted(self.final)
-        return self.final
+    def _deliver(self, stopped: Stopped, overrun: bool, cut: bool) -> Answer:
+        with self.delivering:
+            if self.final is not None:  # another thread called it off just then
+                return self.final
+            tapes = self.worker.tapes
+            seen = tapes.seen(self.job) if tapes is not None else (0, 0)
+            self.final = self.answer_with(self.job.bank.best(), stopped, overrun)
+            if tapes is not None:
+                tapes.leave(self.job, self.final, seen, cut)
+            if self.noted is not None:
+                self.noted(self.final)
+            return self.final
 
     def best(self) -> Answer:
         """The best answer so far, as it would be returned now. Costs the engine nothing."""
-        return self._answer(self.job.bank.best(), self.job.stopped, overrun=False)
+        return self.answer_with(self.job.bank.best(), self.job.stopped, overrun=False)
 
     def thought(self) -> str:
         """The (first) line of thought, as far as it has come."""
@@ -71,8 +80,9 @@ class Pending(msgspec.Struct):
 
     def cancel(self) -> Answer:
         """Stop thinking; the best answer so far. A step that runs is told to end, and nobody waits for it."""
+        in_time = self.job.done.is_set()
         self.worker.cancel(self.job)
-        return self.final or self._deliver(self.job.called_off or self.job.stopped)
+        return self.final or self._deliver(self.job.called_off or self.job.stopped, overrun=False, cut=not in_time)
 
     def answer_now(self) -> None:
         """Let the thought be closed where it stands, before all others; ``result`` has its answer soon."""
@@ -113,7 +123,8 @@ class Pending(msgspec.Struct):
         job.news.clear()  # before looking at done: a job that ends from here on sets the event again
         return woken and not job.done.is_set()
 
-    def _answer(self, best: Candidate | None, stopped: Stopped, overrun: bool) -> Answer:
+    def answer_with(self, best: Candidate | None, stopped: Stopped, overrun: bool) -> Answer:
+        """What is returned with this as the best one."""
         job = self.job
         reason = job.reason
         if best is None:

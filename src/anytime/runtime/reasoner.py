@@ -35,6 +35,8 @@ from anytime.runtime.prompt import Codec
 from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.streaming import Waiters, follow
+from anytime.runtime.tape import Tape
+from anytime.runtime.taping import Tapes
 from anytime.runtime.worker import Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock
@@ -232,6 +234,16 @@ class Reasoner:
             priority=priority,
             topic=topic,
         )
+        if self._worker.tapes is not None:
+            job.tape = Tape(
+                request_id=job.request_id,
+                prompt=list(job.prompt),
+                format=answer,
+                policy=str(policy),
+                min_confidence=min_confidence,
+                fallback=fallback if isinstance(fallback, str) else "",
+                ready_ns=job.ready_ns,
+            )
         self._worker.submit(job)
         noted = self._noted(prompt, {"policy": policy, "priority": priority, "topic": topic})
         return Pending(job, self._worker, self.bundle.id, received_ns, deadline_ns, fallback, noted)
@@ -317,6 +329,10 @@ class Reasoner:
 
         released = releases(self.clock.now(), period, due, phase)
         return Periodic(self.clock, released, ask, told, functools.partial(self.answer, **request))
+
+    def watch(self, watcher: Callable[[Tape], None]) -> None:
+        """Put every request from now on on tape, and show ``watcher`` each; it must neither wait nor raise."""
+        self._worker.tapes = Tapes(watcher)
 
     def drift(self) -> str | None:
         """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""

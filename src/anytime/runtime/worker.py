@@ -17,6 +17,7 @@ from anytime.runtime.engine import Health
 from anytime.runtime.intake import MOST_REQUESTS, Overload, barred, crowded, expendable
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
+from anytime.runtime.taping import Tapes
 from anytime.runtime.turn import Turn, together, worth_sharing
 from anytime.scheduler.admission import (
     MOST_STEPS,
@@ -38,6 +39,7 @@ class Worker:
     def __init__(self, machine: Machine, overload: Overload = "degrade") -> None:
         self.machine = machine
         self._overload = overload
+        self.tapes: Tapes | None = None
         self._agenda = Agenda(MOST_REQUESTS)
         self._market = Market(machine)
         self._jobs: dict[int, Job] = {}
@@ -66,9 +68,13 @@ class Worker:
             if any(other.request_id == job.request_id for other in self._jobs.values()):
                 raise UsageError(f"a request with the id {job.request_id!r} is under way: give each its own")
             self._supersede(job)
+            if self.tapes is not None:
+                self.tapes.come(job, now, work.cached_tokens, self._current[0] if self._current else None)
             reason = self._refusal(job, now, work)
             if reason:
                 job.stopped, job.reason = "rejected", reason
+                if self.tapes is not None:
+                    self.tapes.end(job)
                 job.end()
                 return
             self._jobs[job.generation] = job
@@ -205,7 +211,8 @@ class Worker:
             if sharing:
                 job = self._newcomer(job, now) or job
             if not job.started:
-                job.started, job.steps = True, decode(job, self.machine)
+                job.started = True
+                job.steps = (decode if self.tapes is None else self.tapes.decode)(job, self.machine)
                 self._agenda.begin(job.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
@@ -254,6 +261,8 @@ class Worker:
         if self._jobs.pop(job.generation, None) is not None:
             self._agenda.remove(job.generation)
             self._unshared = True
+            if self.tapes is not None:
+                self.tapes.end(job)
         job.end()
 
     def _share(self, now: int) -> None:
@@ -273,26 +282,27 @@ class Worker:
         """Take the step of a turn; of which of its requests that was the last."""
         first, *others = turn.jobs
         if turn.batch is None:
-            return [self._go_on(first)]
+            return [take_step(first)]
         try:
             taken = self.machine.extend([ahead.burst for ahead in turn.ahead], turn.batch.steps, first.generation)
         except StepTerminated as told:
-            return [self._go_on(first, error=told), *(False for _ in others)]
+            return [take_step(first, error=told), *(False for _ in others)]
         except Exception as failed:
-            return [self._go_on(job, error=failed) for job in turn.jobs]
-        return [self._go_on(job, tokens) for job, tokens in zip(turn.jobs, taken, strict=True)]
+            return [take_step(job, error=failed) for job in turn.jobs]
+        return [take_step(job, tokens) for job, tokens in zip(turn.jobs, taken, strict=True)]
 
-    def _go_on(self, job: Job, taken: Sequence[int] | None = None, error: Exception | None = None) -> bool:
-        """Let a request take a step, or tell it what was run for it; whether that was its last."""
-        assert job.steps is not None
-        try:
-            job.look_ahead = job.steps.throw(error) if error is not None else job.steps.send(taken)
-        except StopIteration:
-            return True
-        except AnytimeError as failed:
-            job.stopped, job.reason = "error", str(failed)
-            return True
-        except Exception as failed:  # a request may fail; the thread that serves the next one must not
-            job.stopped, job.reason = "error", f"unexpected {failed!r}"
-            return True
-        return False
+
+def take_step(job: Job, taken: Sequence[int] | None = None, error: Exception | None = None) -> bool:
+    """Let a request take a step, or tell it what was run for it; whether that was its last."""
+    assert job.steps is not None
+    try:
+        job.look_ahead = job.steps.throw(error) if error is not None else job.steps.send(taken)
+    except StopIteration:
+        return True
+    except AnytimeError as failed:
+        job.stopped, job.reason = "error", str(failed)
+        return True
+    except Exception as failed:  # a request may fail; the thread that serves the next one must not
+        job.stopped, job.reason = "error", f"unexpected {failed!r}"
+        return True
+    return False

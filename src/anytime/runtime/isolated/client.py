@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from anytime.runtime.decisions import DecisionLog
+    from anytime.runtime.tape import Tape
 
 _PREPARE_S, _SAY_S = 10.0, 1.0  # how long to wait for a word of the worker
 
@@ -129,6 +130,9 @@ class Isolated(Reasoner):
         alone, further_s = super().costs(prompt, answer), self.profile.delivery_ns / NS_PER_S
         thought_s = None if alone.thought_s is None else alone.thought_s + further_s
         return Costs(alone.floor_s + further_s, thought_s)
+
+    def watch(self, watcher: Callable[[Tape], None]) -> None:
+        """No tape is made in a process of its own: ``watcher`` is shown none."""
 
     def drift(self) -> str | None:
         """Why the latency profile should be measured anew, by what the worker's engine took; None where it holds.
