@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anytime.errors import InputError
+from anytime.errors import InputError, PromptError
 from anytime.node.messages import STATUS, THINKING, Decision, Question, Time
 from anytime.node.stamps import time_of
 from tests.conftest import LONG, MS, MakeReasoner, thinker, turns_at
@@ -108,6 +108,7 @@ def test_a_client_that_fails(make_reasoner: MakeReasoner) -> None:
 
     with pytest.raises(ConnectionError):
         up.node.goal(question(up)).run(gone)
+    assert engine.terminated
     assert up.node.goal(question(up, request_id="next")).run(lambda decision: None).answer == "left"
 
 
@@ -151,3 +152,24 @@ def test_two_goals_of_one_id(make_reasoner: MakeReasoner) -> None:
         up.node.goal(question(up))
     engine.released.set()
     goal.run(lambda decision: None)
+
+
+class _Malformed:
+    """Under way in an isolated process, which finds its prompt malformed."""
+
+    def wait_for_news(self) -> bool:
+        return False
+
+    def leave(self) -> Any:
+        raise PromptError("the prompt has too many tokens: shorten it")
+
+
+def test_what_only_an_isolated_process_could_see(make_reasoner: MakeReasoner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that is refused over there is malformed, not an error of the engine."""
+    up = rig(make_reasoner)
+    monkeypatch.setattr(up.reasoner, "submit", lambda prompt, **request: _Malformed())
+    up.ask()
+    assert (up.count("malformed"), up.count("error")) == (1, 0)
+    with pytest.raises(InputError, match="too many tokens"):
+        up.node.goal(question(up)).run(lambda decision: None)
+    assert up.count("malformed") == 2

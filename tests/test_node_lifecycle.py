@@ -151,7 +151,7 @@ def test_the_percentile_counts_slow_ones(make_reasoner: MakeReasoner) -> None:
 def test_warming_up_does_not_profit_from_what_it_asked_before(make_reasoner: MakeReasoner) -> None:
     """Every warm-up question is prefilled anew, as a new one would be."""
     reasoner, engine, clock = make_reasoner(turns_at(20))
-    up = Rig(reasoner, clock, warm_up=8)
+    up = Rig(reasoner, clock, warm_up=8, warm_up_question="a question longer than what is kept")
     up.node.configure()
     up.node.activate()
     prompts = [tokens for tokens, context in engine.runs if context == 0]

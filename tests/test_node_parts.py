@@ -243,6 +243,7 @@ def test_the_command_answers_stdin(tmp_path: Path) -> None:
     ("options", "why"),
     [
         (["--transport", "pigeon"], "there is no transport 'pigeon': there are inprocess and dds"),
+        (["--name", "my robot"], "the node's name is 'my robot': give a full name like /anytime"),
         (["--params", "none.yaml"], "none.yaml cannot be read"),
         (["--bundle", "none"], "no bundle at none"),
     ],

@@ -43,6 +43,17 @@ def test_a_deadline_counts_from_the_stamp(age_ns: int) -> None:
     assert got == 7 * S - max(0, age_ns)
 
 
+def test_a_stall_between_reading_the_clocks_gives_no_time_away() -> None:
+    """Whatever passes between the two readings makes the deadline earlier."""
+    clock = MockClock(start_ns=S)
+
+    def system() -> int:
+        clock.advance(30 * MS)
+        return EPOCH_NS + clock.now()
+
+    assert Stamps(clock, system=system).steady_ns(time_of(EPOCH_NS + S), 100 * MS) == S - 30 * MS
+
+
 def test_a_step_of_the_system_clock_moves_no_deadline_set_before() -> None:
     """The mapping is made when the stamp is looked at, anew each time."""
     clock, offset = MockClock(start_ns=S), [EPOCH_NS]

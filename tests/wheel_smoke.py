@@ -34,4 +34,8 @@ command = [
 ]
 printed = subprocess.run([*command, QUESTION], check=True, capture_output=True, text=True).stdout
 assert json.loads(printed)["answer"] == answer.text, printed
+asked = json.dumps({"text": QUESTION, "choices": ACTIONS, "budget_s": 5.0})
+published = subprocess.run([command[0], "node", "--json"], input=asked, check=True, capture_output=True, text=True)
+assert json.loads(published.stdout)["answer"] == answer.text, published
+assert (Path(anytime.__file__).parent / "node" / "anytime_msgs" / "package.xml").is_file()
 print("the installed wheel answers:", answer.text)

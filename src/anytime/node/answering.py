@@ -64,10 +64,14 @@ class Answering:
             thinking = self.begin(asked)
             self.conclude(thinking, self.wait(thinking, lambda best: None), as_topic=True)
         except InputError as error:
-            self._counts.add(error.trouble, str(error))
+            self.refused(error)
         except Exception as error:  # a question may fail; the thread that serves the next one must not
             self._counts.add(DECISIONS)
             self._counts.add("error", str(error) if isinstance(error, AnytimeError) else repr(error))
+
+    def refused(self, error: InputError) -> None:
+        """Count an input that was found wanting only when it was its turn."""
+        self._counts.add(error.trouble, str(error))
 
     def begin(self, asked: Asked) -> Thinking:
         """Hand an input to the reasoner.
@@ -102,7 +106,11 @@ class Answering:
         return Choices(*asked.message.choices) if asked.message.choices else parameters.format()
 
     def wait(self, thinking: Thinking, improved: Improvement) -> Answer:
-        """The answer at the deadline or before; ``improved`` is shown the best so far each time there is a better."""
+        """The answer at the deadline or before; ``improved`` is shown the best so far each time there is a better.
+
+        Raises:
+            InputError: the reasoner finds it malformed.
+        """
         pending = thinking.pending
         try:
             while pending.wait_for_news():
@@ -110,8 +118,11 @@ class Answering:
                 thinking.saw(best)
                 improved(best)
             answer = pending.leave()
-        finally:
-            pending.cancel()  # of no effect once it has been left
+        except UsageError as error:  # as only an isolated process could see
+            raise InputError("malformed", str(error)) from error
+        except BaseException:  # of whoever is shown: nobody waits for this answer any more
+            pending.cancel()
+            raise
         thinking.saw(answer)
         return answer
 

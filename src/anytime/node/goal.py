@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from anytime.errors import InputError
 from anytime.node.answering import Answering
 from anytime.node.messages import Asked, Decision
 
@@ -26,12 +27,19 @@ class Goal:
         self._thinking = answering.begin(asked)
 
     def run(self, feedback: Callable[[Decision], None]) -> Decision:
-        """Wait for the answer; ``feedback`` gets the best so far each time there is a better one."""
+        """Wait for the answer; ``feedback`` gets the best so far each time there is a better one.
+
+        Raises:
+            InputError: an isolated reasoner finds the question malformed.
+        """
         try:
             answer = self._answering.wait(
                 self._thinking, lambda best: feedback(self._answering.best(self._thinking, best))
             )
             return self._answering.conclude(self._thinking, answer, as_topic=False)
+        except InputError as error:
+            self._answering.refused(error)
+            raise
         finally:
             self._ended(self)
 

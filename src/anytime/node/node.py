@@ -7,11 +7,12 @@ one that fails leads back to ``unconfigured``; both raise, and diagnostics keep 
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from anytime.errors import AnytimeError, NodeError
+from anytime.errors import AnytimeError, NodeError, ParameterError
 from anytime.node.answering import Answering
 from anytime.node.counts import Counts
 from anytime.node.diagnostics import PERIOD_NS, Condition, Diagnostics
@@ -28,6 +29,7 @@ from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import MONOTONIC, Clock, seconds_to_ns, system_ns
 
 ZERO = Time()
+_FULL_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 State: TypeAlias = Literal["unconfigured", "inactive", "active", "finalized"]
 
 
@@ -68,7 +70,12 @@ class Node:
             clock: by which deadlines are kept.
             system: the system's clock, ns, which stamps are in without simulated time.
             threaded: False: whoever brings an input serves it, and ``diagnose`` is called from outside.
+
+        Raises:
+            ParameterError: that is no full name.
         """
+        if not _FULL_NAME.fullmatch(name):
+            raise ParameterError(f"the node's name is {name!r}: give a full name like /anytime or /front/anytime")
         self.name, self.parameters = name, parameters or Parameters()
         self.state: State = "unconfigured"
         self.counts = Counts()
@@ -92,7 +99,7 @@ class Node:
 
     @property
     def topics(self) -> Topics:
-        """The node's topics, as they are or will be."""
+        """The node's topics, as the latest ``configure`` opened them, or as the first one would."""
         return self._reception.topics
 
     # -- its life

@@ -59,6 +59,7 @@ class Stamps:
         Raises:
             InputError: ``malformed``, from the ``future``, of another ``clock``, or ``stale``.
         """
+        now = self._clock.now()  # before the other clock: a stall between the two makes the deadline earlier, not later
         age_ns = self._age_ns(stamp)
         if age_ns < -self._tolerance_ns:
             off = f"the stamp {_text(stamp)} is {_far(-age_ns)} in the future"
@@ -72,7 +73,7 @@ class Stamps:
             if age_ns - budget_ns > _OTHER_CLOCK_NS:
                 raise InputError("clock", f"{off}: its publisher reads another clock; {self._remedy()}")
             raise InputError("stale", off)
-        return self._clock.now() - max(0, age_ns)
+        return now - max(0, age_ns)
 
     def _age_ns(self, stamp: Time) -> int:
         stamp_ns, now_ns = ns_of(stamp), self.now_ns()
