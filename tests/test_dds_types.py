@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cyclonedds", reason="cyclonedds has no wheel for this machine: build it, docs/node.md says how")
 
-from anytime.node.dds.types import CLOCK, GRAPH, from_idl, idl_of, ros_type, store, to_idl, type_hash, wire_name
+from anytime.node.dds.types import GRAPH, from_idl, idl_of, ros_type, to_idl, type_hash, wire_name
 from anytime.node.messages import ROS_TYPES, Time
+from anytime.node.typestore import CLOCK, store
 from tests.interop.parts import Foxglove, as_foxglove
 
-RANGES = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "uint8": (0, 255), "byte": (0, 3)}  # a level
+RANGES = {
+    "uint8": (0, 255),
+    "byte": (0, 3),  # a level
+    "int32": (-(2**31), 2**31 - 1),
+    "uint32": (0, 2**32 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+    "uint64": (0, 2**64 - 1),
+}
 MESSAGES = list(ROS_TYPES)
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
@@ -51,8 +59,8 @@ def rosbags_of(value: Any) -> Any:
     made = {}
     for name, (_, inner) in store().fielddefs[ros][1]:
         field = getattr(value, name)
-        of_numbers = isinstance(field, list) and inner[0][1][0] == "float64"
-        made[name] = np.array(field, dtype=np.float64) if of_numbers else rosbags_of(field)
+        of_numbers = isinstance(field, list) and (inner[0][1][0] in RANGES or inner[0][1][0] == "float64")
+        made[name] = np.array(field, dtype=inner[0][1][0]) if of_numbers else rosbags_of(field)
     return store().types[ros](**made)
 
 

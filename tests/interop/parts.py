@@ -74,4 +74,6 @@ def as_foxglove(value: Any) -> Any:
         return {name: as_foxglove(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, list):
         return [as_foxglove(item) for item in value]
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return str(value)
     return _NO_JSON.get(str(value), value) if isinstance(value, float) else value

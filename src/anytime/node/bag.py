@@ -45,7 +45,8 @@ def read_bag(path: Path) -> Bag:
         from mcap.records import Channel, Footer, Message, Schema
         from mcap.stream_reader import StreamReader
 
-        from anytime.node.cdr import CLOCK, Cdr
+        from anytime.node.cdr import Cdr
+        from anytime.node.typestore import CLOCK
     except ImportError as error:
         raise RecordError(f"reading a record takes {error.name}: pip install 'anytime[record]'") from error
     kinds: dict[str, type[msgspec.Struct]] = {ros: ours for ours, ros in ROS_TYPES.items() if ours is not Time}

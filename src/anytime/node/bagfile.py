@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 from mcap.writer import Writer
 from ruamel.yaml import YAML
 
-from anytime.node.cdr import CLOCK, Cdr
+from anytime.node.cdr import Cdr
 from anytime.node.messages import ROS_TYPES, Kept, Time
 from anytime.node.stamps import ns_of
 from anytime.node.transport import Qos, Topic
+from anytime.node.typestore import CLOCK
 from anytime.scheduler.clock import NS_PER_S
 
 _CHUNK = 16_384  # bytes: no more than that is lost with the process

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from anytime.node.messages import ROS_TYPES, Kept, Time
+from anytime.node.typestore import CLOCK, store
 
-PACKAGE = Path(__file__).parent / "anytime_msgs"
-CLOCK = "rosgraph_msgs/msg/Clock"
 M = TypeVar("M", bound=msgspec.Struct)
 
 
@@ -20,11 +17,7 @@ class Cdr:
     """Our messages and the few of ROS 2 around them, in little endian."""
 
     def __init__(self) -> None:
-        self.store = get_typestore(Stores.ROS2_JAZZY)
-        ours: dict[str, Any] = {}
-        for file in sorted((PACKAGE / "msg").glob("*.msg")):
-            ours.update(get_types_from_msg(file.read_text(encoding="utf-8"), f"anytime_msgs/msg/{file.stem}"))
-        self.store.register(ours)
+        self.store = store()
 
     def encode(self, message: Kept) -> bytes:
         """A message's bytes; a Time goes as a Clock, the only topic that carries one."""

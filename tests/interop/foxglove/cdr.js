@@ -20,7 +20,7 @@ function codec(definition) {
 function plain(_key, value) {
   if (typeof value === "number" && !Number.isFinite(value)) return String(value);
   if (Object.is(value, -0)) return "-0";
-  if (typeof value === "bigint") return value.toString();
+  if (typeof value === "bigint") return Number.isSafeInteger(Number(value)) ? Number(value) : value.toString();
   return ArrayBuffer.isView(value) ? Array.from(value) : value;
 }
 

@@ -18,8 +18,9 @@ from rosbags.serde import SerdeError
 
 from anytime.node.dds.graph import ANYTHING
 from anytime.node.dds.qos import policies
-from anytime.node.dds.types import ros_type, store, wire_name
+from anytime.node.dds.types import ros_type, wire_name
 from anytime.node.transport import Topic
+from anytime.node.typestore import store
 
 
 class Bytes:

@@ -5,20 +5,16 @@ from and to the messages in plain Python.
 from __future__ import annotations
 
 import functools
-from importlib import resources
 from typing import Any
 
 import msgspec
 from cyclonedds.idl import IdlStruct, make_idl_struct, types
 from rosbags.interfaces import Nodetype
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 from anytime.node.messages import ROS_TYPES, Time
+from anytime.node.typestore import CLOCK, store
 
-CLOCK = "rosgraph_msgs/msg/Clock"
 GRAPH = "rmw_dds_common/msg/ParticipantEntitiesInfo"
-_PACKAGE = "anytime_msgs"
 _BASES: dict[str, Any] = {
     "bool": bool,
     "byte": types.byte,
@@ -26,18 +22,10 @@ _BASES: dict[str, Any] = {
     "uint8": types.uint8,
     "int32": types.int32,
     "uint32": types.uint32,
+    "int64": types.int64,
+    "uint64": types.uint64,
     "float64": types.float64,
 }
-
-
-@functools.cache
-def store() -> Typestore:
-    """The messages of ROS 2 Jazzy, and ours."""
-    found = get_typestore(Stores.ROS2_JAZZY)
-    for file in (resources.files("anytime.node") / _PACKAGE / "msg").iterdir():
-        name = f"{_PACKAGE}/msg/{file.name.removesuffix('.msg')}"
-        found.register(get_types_from_msg(file.read_text(encoding="utf-8"), name))
-    return found
 
 
 def wire_name(ros: str) -> str:
