@@ -49,9 +49,11 @@ class BagFile:
         self._disk = _Disk(open_file(directory / self._name))
         self._writer = Writer(self._disk, chunk_size=_CHUNK)  # type: ignore[arg-type]
         self._writer.start("ros2", "anytime")
+        self._disk.keep()
         self._channels: dict[str, int] = {}
         self._topics: list[dict[str, Any]] = []
-        self._first_ns, self._last_ns, self.count = 0, 0, 0
+        self._first_ns, self._last_ns = 0, 0
+        self.count = self.written = 0  # messages, and those of them that are in whole chunks on the disk
 
     def write(self, topic: Topic, message: Kept, stamp: Time) -> None:
         """Add a message.
@@ -62,10 +64,11 @@ class BagFile:
         channel = self._channels.get(topic.name) or self._channel(topic, message)
         at_ns = ns_of(stamp)
         self._writer.add_message(channel, at_ns, self._cdr.encode(message), at_ns)
-        self._disk.keep()
         self._first_ns = min(self._first_ns, at_ns) if self.count else at_ns
         self._last_ns = max(self._last_ns, at_ns)
         self.count += 1
+        if self._disk.keep():
+            self.written = self.count
         self._topics[channel - 1]["message_count"] += 1
 
     def _channel(self, topic: Topic, message: Kept) -> int:
@@ -144,9 +147,10 @@ class _Disk:
     def flush(self) -> None:
         self._file.flush()
 
-    def keep(self) -> None:
-        """All that was written so far is whole."""
-        self._kept = self._file.tell()
+    def keep(self) -> bool:
+        """All that was written so far is whole; whether that is more than before."""
+        before, self._kept = self._kept, self._file.tell()
+        return self._kept > before
 
     def cut(self) -> None:
         """Take back what is not."""

@@ -247,7 +247,7 @@ class Node:
             node=self.name,
             bundle_id=reasoner.bundle.id,
             parameters=msgspec.json.encode(self.parameters).decode(),
-            profile=msgspec.json.encode(reasoner.profile).decode(),
+            profile=msgspec.json.encode(reasoner.profile.planned()).decode(),
         )
 
     def diagnose(self) -> DiagnosticArray:

@@ -95,10 +95,10 @@ class BagRecorder:
 
     def _fail(self, error: Exception, bag: BagFile | None) -> None:
         said = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        written = bag.count if bag is not None else 0
+        written, given = (bag.written, bag.count) if bag is not None else (0, 0)
         with self._changed:
             self._failure = f"the recording to {self._path} ended after {written} messages ({said})"
-            self._lost += len(self._waiting) + 1
+            self._lost += given - written + len(self._waiting) + 1
             self._waiting.clear()
         if bag is not None:
             bag.give_up()

@@ -127,6 +127,11 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
         """The regime of this name, where it was measured."""
         return next((regime for regime in self.regimes if regime.name == name), None)
 
+    def planned(self) -> LatencyProfile:
+        """What plans are made with: all but the single times that it was fitted to, which are much longer."""
+        regimes = tuple(msgspec.structs.replace(regime, cells=()) for regime in self.regimes)
+        return msgspec.structs.replace(self, runs=(), steps=(), branches=(), regimes=regimes)
+
     def latency(self, width: int = 1) -> Latency:
         """Costs of one sequence, or of ``width`` side by side, where a run of n tokens is n steps of all of them."""
         f = self.fit

@@ -13,10 +13,11 @@ from anytime.errors import StepTerminated
 from anytime.runtime.answer import Answer
 from anytime.runtime.bank import Candidate
 from anytime.runtime.decode import decode
-from anytime.runtime.engine import Burst, Engine, EngineSpec, FloatArray, Health, Row, Seq, Snapshot
+from anytime.runtime.engine import Burst, Engine, FloatArray, Row
 from anytime.runtime.job import Job, Machine, Steps
 from anytime.runtime.policies.policy import Plan, Policy, Verdict, View
-from anytime.runtime.tape import Action, Kind, Left, Outcome, Tape, Turn, kind_of
+from anytime.runtime.taped.tape import Action, Kind, Left, Outcome, Tape, Turn, kind_of
+from anytime.runtime.taped.wrapped import Wrapped
 from anytime.scheduler.clock import Clock
 
 
@@ -117,37 +118,12 @@ class _TapedClock:
         return self._clock.wait_until(event, instant_ns)
 
 
-class _TapedEngine:
+class _TapedEngine(Wrapped):
     """Takes down what it runs."""
 
     def __init__(self, engine: Engine, clock: Clock, tape: Tape) -> None:
-        self._engine, self._clock, self._tape = engine, clock, tape
-
-    @property
-    def spec(self) -> EngineSpec:
-        return self._engine.spec
-
-    @property
-    def free_rows(self) -> int:
-        return self._engine.free_rows
-
-    def open(self) -> Seq:
-        return self._engine.open()
-
-    def fork(self, seq: Seq, n: int = 1) -> list[Seq]:
-        return self._engine.fork(seq, n)
-
-    def truncate(self, seq: Seq, length: int) -> None:
-        self._engine.truncate(seq, length)
-
-    def snapshot(self, seq: Seq) -> Snapshot:
-        return self._engine.snapshot(seq)
-
-    def restore(self, snapshot: Snapshot) -> Seq:
-        return self._engine.restore(snapshot)
-
-    def close(self, seq: Seq) -> None:
-        self._engine.close(seq)
+        super().__init__(engine)
+        self._clock, self._tape = clock, tape
 
     def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
         tokens, context = len(rows[0].tokens), rows[0].seq.length
@@ -186,15 +162,6 @@ class _TapedEngine:
         action.outcome = Outcome.CUT if isinstance(error, StepTerminated) else Outcome.FAILED
         if action.outcome == Outcome.FAILED:
             self._tape.failure = str(error)
-
-    def span(self, seqs: Sequence[Seq]) -> int | None:
-        return self._engine.span(seqs)
-
-    def terminate(self, generation: int) -> None:
-        self._engine.terminate(generation)
-
-    def health(self) -> Health:
-        return self._engine.health()
 
 
 class _TapedPolicy:

@@ -1,0 +1,1 @@
+"""Requests on tape, and thought about again by their tapes."""
