@@ -7,14 +7,14 @@ is in force from the next step of the simulation until something else is. At fir
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import msgspec
 
 from anytime.node.messages import Scene
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
-from examples.highway.contenders import IDM, Reflex, Said, reflex
+from examples.highway.contenders import IDM, Reflex, Said
 from examples.highway.traffic import Wheel, driven_by_idm, scene_of, traffic
 
 LONGEST_PERIOD_NS = 200 * NS_PER_MS
@@ -23,9 +23,15 @@ DURATION_S = 30.0
 
 
 class Driver(Protocol):
-    """Who thinks about scenes, one after the other."""
+    """Who is shown scenes and decides. Instants are ns since the episode began."""
 
-    def ask(self, scene: Scene, stamped_ns: int, at_ns: int) -> Said: ...
+    def offer(self, scene: Scene, now_ns: int) -> None:
+        """A new scene, of now."""
+        ...
+
+    def until(self, now_ns: int) -> Iterable[Said]:
+        """What was decided by now and not told yet, in order."""
+        ...
 
 
 class Episode(msgspec.Struct, frozen=True):
@@ -71,90 +77,105 @@ class Moment(msgspec.Struct, frozen=True):
     """A step of the simulation, for whoever watches."""
 
     at_ns: int
-    environment: object
+    environment: Any
     action: str
     latest: Said | None
 
 
-class Asking:
-    """Who is shown which scene when: one at a time, and the newest waits."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._waiting: tuple[int, Scene] | None = None
-        self._said: Said | None = None
-        self._free_ns = 0
-
-    def until(self, now_ns: int) -> Iterator[Said]:
-        """What was over by now, in order; whatever waited when it was is begun then."""
-        while self._said is not None and self._said.over_ns <= now_ns:
-            said, self._said = self._said, None
-            self._free_ns = said.over_ns
-            self._begin()
-            yield said
-
-    def offer(self, scene: Scene, now_ns: int) -> None:
-        """A new scene; another one that still waits is dropped."""
-        self._waiting = now_ns, scene
-        if self._said is None:
-            self._free_ns = now_ns
-            self._begin()
-
-    def _begin(self) -> None:
-        if self._waiting is not None:
-            stamped_ns, scene = self._waiting
-            self._waiting = None
-            self._said = self._driver.ask(scene, stamped_ns, max(stamped_ns, self._free_ns))
-
-
 class AtOnce:
-    """A reflex as a driver."""
+    """A reflex: its decision is there with the scene."""
 
     def __init__(self, decide: Reflex) -> None:
         self._decide = decide
+        self._said: list[Said] = []
+
+    def offer(self, scene: Scene, now_ns: int) -> None:
+        self._said = [Said(now_ns, now_ns, self._decide(scene))]
+
+    def until(self, now_ns: int) -> Iterable[Said]:
+        said, self._said = self._said, []
+        return said
+
+
+class Thinking(Protocol):
+    """Thinks about one scene at a time, in simulated time."""
 
     def ask(self, scene: Scene, stamped_ns: int, at_ns: int) -> Said:
-        return Said(stamped_ns, at_ns, self._decide(scene))
+        """A scene of ``stamped_ns``, begun with at ``at_ns``."""
+        ...
+
+
+class OneByOne:
+    """Shows a thinker one scene at a time, and the newest waits, as a node does it."""
+
+    def __init__(self, thinker: Thinking) -> None:
+        self._thinker = thinker
+        self._waiting: tuple[int, Scene] | None = None
+        self._said: Said | None = None
+
+    def offer(self, scene: Scene, now_ns: int) -> None:
+        self._waiting = now_ns, scene
+        if self._said is None:
+            self._begin(now_ns)
+
+    def until(self, now_ns: int) -> Iterable[Said]:
+        while self._said is not None and self._said.over_ns <= now_ns:
+            said, self._said = self._said, None
+            self._begin(said.over_ns)
+            yield said
+
+    def _begin(self, at_ns: int) -> None:
+        if self._waiting is not None:
+            (stamped_ns, scene), self._waiting = self._waiting, None
+            self._said = self._thinker.ask(scene, stamped_ns, at_ns)
+
+
+def at_once(now_ns: int) -> None:
+    """Simulated time waits for nobody."""
 
 
 def drive(
     contender: str,
     seed: int,
     period_ns: int,
+    driver: Driver | None,
+    *,
     pace: float = 1.0,
-    driver: Driver | None = None,
+    live: bool = False,
     duration_s: float = DURATION_S,
+    wait: Callable[[int], None] = at_once,
     watch: Callable[[Moment], None] = lambda moment: None,
 ) -> Episode:
     """Drive until the end or a crash.
 
     Args:
-        contender: who drives; ``driver`` is the one who thinks, for those who do.
-        seed: of the traffic, and of chance.
-        period_ns: how often the driver is asked.
-        pace: noted only.
-        driver: who thinks.
-        duration_s: in simulated time.
+        contender: who drives, by name.
+        seed: of the traffic.
+        period_ns: how often there is a scene.
+        driver: who decides; None: highway-env's own driver.
+        pace: for the record only, as is
+        live: whether it was on the wall clock.
+        duration_s: in the traffic's time.
+        wait: returns when the traffic's time may come to an instant.
         watch: shown every step.
     """
     environment = traffic(seed)
     a_period = steps_a_period(period_ns)
     step_ns = period_ns / a_period
-    if contender == IDM:
+    if driver is None:
         driven_by_idm(environment)
-    asking = Asking(driver or AtOnce(reflex(contender, seed))) if contender != IDM else None
     car, log = environment.vehicle, Log(period_ns)
     wheel = Wheel(car)
     for step in range(round(duration_s * NS_PER_S / step_ns)):
         now_ns = round(step * step_ns)
-        if asking is not None:
-            if step % a_period == 0:
-                # What is over at this very instant makes room for the scene of now, not for the one that waited.
-                for said in asking.until(now_ns - 1):
-                    log.take(said, wheel)
-                asking.offer(scene_of(environment), now_ns)
-            for said in asking.until(now_ns):
+        wait(now_ns)
+        if driver is not None:
+            for said in driver.until(now_ns):
                 log.take(said, wheel)
+            if step % a_period == 0:
+                driver.offer(scene_of(environment), now_ns)
+                for said in driver.until(now_ns):
+                    log.take(said, wheel)
             wheel.act()
         environment.road.act()
         environment.road.step(step_ns / NS_PER_S)
@@ -162,7 +183,7 @@ def drive(
         watch(Moment(now_ns, environment, wheel.action, log.latest))
         if car.crashed:
             break
-    return log.episode(contender, seed, pace, bool(car.crashed), step_ns)
+    return log.episode(contender, seed, pace, bool(car.crashed), step_ns, live)
 
 
 class Log:
@@ -194,7 +215,7 @@ class Log:
         self._ages_ms.append(round(age_ns / NS_PER_MS, 3))
 
     def episode(
-        self, contender: str, seed: int, pace: float, crashed: bool, step_ns: float, live: bool = False
+        self, contender: str, seed: int, pace: float, crashed: bool, step_ns: float, live: bool
     ) -> Episode:
         """The drive as it ended."""
         driven_s = len(self.speeds_m_s) * step_ns / NS_PER_S
