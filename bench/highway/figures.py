@@ -116,6 +116,8 @@ def notes(drives: Drives, live: Drives, setting: Setting) -> list[str]:
     ]
     for kind, group in (("simulated", drives), ("live", live)):
         for name, episodes in group.items():
+            if refused := [one for one in episodes if one.refused]:
+                lines.append(f"{kind}, {name}: in {len(refused)} drives the node did not come up: {refused[0].refused}")
             if not any(one.sources for one in episodes):
                 continue
             sources: dict[str, int] = {}

@@ -61,16 +61,18 @@ def simulated(setting: Setting, name: str, seed: int) -> Episode:
         return drive(name, seed, setting.period_ns, driver, pace=setting.pace)
     thinker = setting.thinker(name, seed)
     try:
-        return drive(name, seed, setting.period_ns, OneByOne(thinker), pace=setting.pace)
+        episode = drive(name, seed, setting.period_ns, OneByOne(thinker), pace=setting.pace)
+        return msgspec.structs.replace(episode, refused=thinker.refused)
     finally:
         thinker.close()
 
 
 def on_the_wall_clock(setting: Setting, name: str, seed: int) -> Episode:
     """One drive on the wall clock."""
-    driver = LiveDriver(setting, name)
+    driver = LiveDriver(setting, name, seed)
     try:
-        return drive(name, seed, setting.period_ns, driver, pace=setting.pace, live=True, wait=driver.wait)
+        episode = drive(name, seed, setting.period_ns, driver, pace=setting.pace, live=True, wait=driver.wait)
+        return msgspec.structs.replace(episode, refused=driver.refused)
     finally:
         driver.close()
 

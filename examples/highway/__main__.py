@@ -82,7 +82,7 @@ def watched(console: Console, setting: Setting, given: argparse.Namespace) -> tu
 
 def _driver(setting: Setting, given: argparse.Namespace) -> tuple[Driver | None, object]:
     if given.live:
-        live = LiveDriver(setting, given.driver)
+        live = LiveDriver(setting, given.driver, given.seed)
         return live, live
     if given.driver in THINKERS:
         thinker = setting.thinker(given.driver, given.seed)

@@ -38,7 +38,7 @@ class Episode(msgspec.Struct, frozen=True):
     """What came of a drive: a line of the file of finished ones.
 
     ``held`` counts periods in which no new decision came, so that the one before held; ``ages_ms`` are how old the
-    scene of each decision was when it came.
+    scene of each decision was when it came. ``refused`` says why the node did not come up, where it did not.
     """
 
     contender: str
@@ -56,6 +56,7 @@ class Episode(msgspec.Struct, frozen=True):
     ages_ms: list[float]
     sources: dict[str, int]
     actions: dict[str, int]
+    refused: str = ""
 
     @property
     def score(self) -> float:
@@ -214,9 +215,7 @@ class Log:
         self._late += age_ns > self.period_ns
         self._ages_ms.append(round(age_ns / NS_PER_MS, 3))
 
-    def episode(
-        self, contender: str, seed: int, pace: float, crashed: bool, step_ns: float, live: bool
-    ) -> Episode:
+    def episode(self, contender: str, seed: int, pace: float, crashed: bool, step_ns: float, live: bool) -> Episode:
         """The drive as it ended."""
         driven_s = len(self.speeds_m_s) * step_ns / NS_PER_S
         periods = math.ceil(driven_s * NS_PER_S / self.period_ns - 1e-9)

@@ -16,7 +16,7 @@ from anytime.node.stamps import ns_of, time_of
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, system_ns
 from examples.highway.contenders import THINKERS, Said
-from examples.highway.paced import PacedEngine, Stretched
+from examples.highway.paced import Drawn, PacedEngine, Padded, Unchanged
 from examples.highway.setting import Setting
 from examples.highway.thinking import node_parameters, said
 
@@ -26,9 +26,11 @@ _LEAD_NS = NS_PER_S // 5  # between the node being up and the first scene
 class LiveDriver:
     """A node on the wall clock. Instants are ns since the episode began; ``wait`` keeps the traffic to that."""
 
-    def __init__(self, setting: Setting, name: str) -> None:
+    def __init__(self, setting: Setting, name: str, seed: int) -> None:
         loaded = setting.loaded
-        self._engine = PacedEngine(loaded.engine, MONOTONIC, Stretched(setting.pace))
+        drawn = Drawn(setting.profile, setting.residuals, seed)
+        times = Padded(drawn) if setting.pace > 1.0 else Unchanged()
+        self._engine = PacedEngine(loaded.engine, MONOTONIC, times)
         reasoner = Reasoner(self._engine, loaded.codec, setting.profile, loaded.bundle)
         bus = Bus()
         parameters = node_parameters(THINKERS[name], setting.period_ns / NS_PER_S)

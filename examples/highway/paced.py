@@ -1,4 +1,4 @@
-"""An engine whose runs take another time than they do: drawn from a latency profile, or stretched on the wall clock."""
+"""An engine whose runs take another time than they do: the time that a latency profile lets one expect."""
 
 from __future__ import annotations
 
@@ -84,17 +84,30 @@ def residuals_of(profile: LatencyProfile) -> Residuals:
     return Residuals([cell.ratios(latency) for cell in profile.steps], runs)
 
 
-class Stretched:
-    """On the wall clock: as if the processor were ``pace`` times slower."""
+class Padded:
+    """On the wall clock: what was computed sooner than drawn takes as long as drawn."""
 
-    def __init__(self, pace: float) -> None:
-        self._more = pace - 1.0
+    def __init__(self, drawn: Drawn) -> None:
+        self._drawn = drawn
 
     def runs(self, rows: Sequence[tuple[int, int]], took_ns: int) -> int:
-        return round(self._more * took_ns)
+        return max(0, self._drawn.runs(rows, took_ns) - took_ns)
 
     def steps(self, count: int, context: int, took_ns: int) -> list[int]:
-        return [round(self._more * took_ns / count)] * count
+        return [max(0, step_ns - took_ns // count) for step_ns in self._drawn.steps(count, context, took_ns)]
+
+    def forks(self, count: int, context: int) -> int:
+        return self._drawn.forks(count, context)
+
+
+class Unchanged:
+    """On the wall clock: everything takes what it takes."""
+
+    def runs(self, rows: Sequence[tuple[int, int]], took_ns: int) -> int:
+        return 0
+
+    def steps(self, count: int, context: int, took_ns: int) -> list[int]:
+        return [0] * count
 
     def forks(self, count: int, context: int) -> int:
         return 0

@@ -43,7 +43,13 @@ class SimulatedDriver:
     """A node in simulated time. Instants are ns since the episode began."""
 
     def __init__(
-        self, loaded: Loaded, profile: LatencyProfile, residuals: Residuals, thinker: Thinker, period_s: float, seed: int
+        self,
+        loaded: Loaded,
+        profile: LatencyProfile,
+        residuals: Residuals,
+        thinker: Thinker,
+        period_s: float,
+        seed: int,
     ) -> None:
         self._clock = LockstepClock()
         self._engine = PacedEngine(loaded.engine, self._clock, Drawn(profile, residuals, seed))
@@ -101,5 +107,3 @@ def said(stamped_ns: int, over_ns: int, decision: Decision | None) -> Said:
     """A fallback is no decision of the model: the one before holds."""
     answered = decision is not None and decision.source != "fallback"
     return Said(stamped_ns, over_ns, decision.answer if decision is not None and answered else None, decision)
-
-

@@ -87,9 +87,7 @@ class _Road(Road):
 
     def _lanes_now(self) -> list[tuple[list[float], list[Any]]]:
         """Who counts as being in each lane, by how far along it, ties in the order of ``vehicles``."""
-        places = sorted(
-            ((*v.position.tolist(), v) for v in self.vehicles), key=lambda place: place[0]
-        )
+        places = sorted(((*v.position.tolist(), v) for v in self.vehicles), key=lambda place: place[0])
         found = []
         for lane in self.network.lanes:
             first, last = -lane.VEHICLE_LENGTH, lane.length + lane.VEHICLE_LENGTH
