@@ -17,6 +17,7 @@ TITLES = {
     "anytime": "The best answer at every deadline",
     "together": "Several questions in one prompt",
     "curve": "Accuracy against the deadline",
+    "highway": "In a car that goes on while its driver thinks",
     "peers": "The engine beside its peers",
     "engine": "What the engine adds, and what it saves",
     "precision": "What fewer bits cost",

@@ -404,7 +404,7 @@ def test_a_drive_can_be_watched_and_drawn() -> None:
 
     def watch(moment: Moment) -> None:
         recorder.watch(moment)
-        shown.append(panel("teacher", moment, None))
+        shown.append(panel("teacher", moment))
 
     episode = drive("teacher", 0, PERIOD_NS, AtOnce(teacher), duration_s=3.0, watch=watch)
     console = Console(width=120, record=True, file=io.StringIO())

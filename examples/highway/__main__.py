@@ -57,7 +57,7 @@ def watched(console: Console, setting: Setting, given: argparse.Namespace) -> tu
     title = f"{given.driver}, seed {given.seed}"
     try:
         with Live(console=console, refresh_per_second=_FRAMES_HZ) as screen:
-            show = viewer(title, screen.update, lambda: getattr(thinker, "trace", None), every)
+            show = viewer(title, screen.update, every)
 
             def watch(moment: Moment) -> None:
                 recorder.watch(moment)

@@ -127,3 +127,4 @@ class Said(msgspec.Struct, frozen=True):
     over_ns: int
     action: str | None
     decision: Decision | None = None
+    thought: str = ""

@@ -38,7 +38,8 @@ class LiveDriver:
         self._say = lambda scene: bus.publish(self._node.topics.scene.name, scene)
         self._arrived: deque[Said] = deque()
         self._never = threading.Event()
-        self.trace: Trace | None = None
+        self._decided_ns = 0
+        self._decision: Decision | None = None
         bus.subscribe(self._node.topics.decision.name, self._decided)
         bus.subscribe(self._node.topics.trace.name, self._traced)
         self.refused = ""
@@ -51,11 +52,15 @@ class LiveDriver:
         self._system_ns = system_ns() + _LEAD_NS
 
     def _decided(self, decision: Decision) -> None:
-        stamped_ns = ns_of(decision.input_stamp) - self._system_ns
-        self._arrived.append(said(stamped_ns, MONOTONIC.now() - self._begun_ns, decision))
+        self._decided_ns, self._decision = MONOTONIC.now() - self._begun_ns, decision
 
     def _traced(self, trace: Trace) -> None:
-        self.trace = trace
+        """Comes right behind the decision, and alone where that was too late to be published."""
+        over_ns, decision = MONOTONIC.now() - self._begun_ns, None
+        if self._decision is not None and self._decision.input_stamp == trace.input_stamp:
+            over_ns, decision = self._decided_ns, self._decision
+        stamped_ns = ns_of(trace.input_stamp) - self._system_ns
+        self._arrived.append(said(stamped_ns, over_ns, decision, trace.thought))
 
     def wait(self, at_ns: int) -> None:
         """Until the traffic's time may come to this instant."""

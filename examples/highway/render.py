@@ -7,6 +7,7 @@ how old its scene was. Plain SVG animation, no script, so that it plays where pa
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -117,9 +118,9 @@ def _captions(frames: Sequence[Frame], top: float, span_s: float) -> list[str]:
 
 def _caption(frame: Frame) -> tuple[str, str]:
     source = f"from {frame.source}, " if frame.source else ""
-    sure = f"confidence {round(20 * frame.confidence) * 5} %, " if frame.confidence is not None else ""
-    age = f"{round(frame.age_ms / 20) * 20} ms behind its scene" if frame.source else ""
-    return f"{frame.speed_m_s:4.0f} m/s  {frame.action}", f"{source}{sure}{age}".rstrip(", ")
+    sure = f"confidence {math.floor(100 * frame.confidence)} %, " if frame.confidence is not None else ""
+    age = f"{round(frame.age_ms / 10) * 10} ms behind its scene" if frame.source else ""
+    return f"{frame.speed_m_s:.0f} m/s  {frame.action}", f"{source}{sure}{age}".rstrip(", ")
 
 
 def _shown(text: tuple[str, str], begin: float, end: float, top: float, span_s: float) -> str:

@@ -65,7 +65,7 @@ class SimulatedDriver:
         )
         self._topics = self._node.topics
         self._decision: Decision | None = None
-        self.trace: Trace | None = None
+        self._thought = ""
         self._say = lambda scene: bus.publish(self._topics.scene.name, scene)
         bus.subscribe(self._topics.decision.name, self._decided)
         bus.subscribe(self._topics.trace.name, self._traced)
@@ -82,16 +82,16 @@ class SimulatedDriver:
         self._decision = decision
 
     def _traced(self, trace: Trace) -> None:
-        self.trace = trace
+        self._thought = trace.thought
 
     def ask(self, scene: Scene, stamped_ns: int, at_ns: int) -> Said:
         """Show the node a scene of ``stamped_ns`` at ``at_ns``; time passes until it is done with it."""
         self._clock.advance_to(self._begun_ns + at_ns)
         stamp = time_of(EPOCH_NS + self._begun_ns + stamped_ns)
-        self._decision = self.trace = None
+        self._decision, self._thought = None, ""
         self._say(msgspec.structs.replace(scene, header=Header(stamp)))
         self._settle()
-        return said(stamped_ns, self._clock.now() - self._begun_ns, self._decision)
+        return said(stamped_ns, self._clock.now() - self._begun_ns, self._decision, self._thought)
 
     def _settle(self) -> None:
         """Wait until the engine's thread has let go of what was terminated: no simulated time passes meanwhile."""
@@ -103,7 +103,7 @@ class SimulatedDriver:
         self._engine.close_all()
 
 
-def said(stamped_ns: int, over_ns: int, decision: Decision | None) -> Said:
+def said(stamped_ns: int, over_ns: int, decision: Decision | None, thought: str) -> Said:
     """A fallback is no decision of the model: the one before holds."""
-    answered = decision is not None and decision.source != "fallback"
-    return Said(stamped_ns, over_ns, decision.answer if decision is not None and answered else None, decision)
+    action = decision.answer if decision is not None and decision.source != "fallback" else None
+    return Said(stamped_ns, over_ns, action, decision, thought)

@@ -9,7 +9,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from anytime.node.messages import Trace
 from anytime.scheduler.clock import NS_PER_S
 from examples.highway.episode import Moment
 from examples.highway.traffic import LANE_WIDTH_M, LANES
@@ -37,7 +36,7 @@ def road(moment: Moment) -> Text:
     return text
 
 
-def panel(title: str, moment: Moment, trace: Trace | None) -> Panel:
+def panel(title: str, moment: Moment) -> Panel:
     """What the live view shows at one moment."""
     car, said = moment.environment.vehicle, moment.latest
     facts = Table.grid(padding=(0, 3))
@@ -52,22 +51,20 @@ def panel(title: str, moment: Moment, trace: Trace | None) -> Panel:
         f"from {decision.source if decision is not None else 'reflex'}, confidence {confidence}",
     )
     parts: list[object] = [road(moment), facts]
-    if trace is not None:
-        thought = trace.thought.splitlines()[-_THOUGHT_LINES:]
+    if said is not None and said.decision is not None:
+        thought = said.thought.splitlines()[-_THOUGHT_LINES:]
         parts.append(Text("\n".join(["", *thought] + [""] * (_THOUGHT_LINES - len(thought))), "dim"))
     return Panel(Group(*parts), title=title, title_align="left")  # type: ignore[arg-type]
 
 
-def viewer(
-    title: str, show: Callable[[Panel], None], trace: Callable[[], Trace | None], every: int
-) -> Callable[[Moment], None]:
+def viewer(title: str, show: Callable[[Panel], None], every: int) -> Callable[[Moment], None]:
     """Shows every so many moments."""
     seen = 0
 
     def watch(moment: Moment) -> None:
         nonlocal seen
         if seen % every == 0 or moment.environment.vehicle.crashed:
-            show(panel(title, moment, trace()))
+            show(panel(title, moment))
         seen += 1
 
     return watch
