@@ -33,7 +33,7 @@ from examples.highway.lockstep import LockstepClock
 from examples.highway.paced import Drawn, PacedEngine, residuals_of, slowed
 from examples.highway.recording import Recorder
 from examples.highway.render import svg
-from examples.highway.setting import Setting
+from examples.highway.setting import Setting, pace_for
 from examples.highway.traffic import Highway, Wheel, scene_of, traffic
 from examples.highway.view import panel
 from tests.conftest import make_profile
@@ -265,6 +265,12 @@ def test_slower_is_slower_in_everything() -> None:
     assert slow.delivery_ns == 10 * profile.delivery_ns
 
 
+def test_the_usual_machine_is_as_slow_as_the_longest_period() -> None:
+    """Where no pace is given, half a whole thought takes 200 ms, or longer on a machine that is slower than that."""
+    assert pace_for(40 * NS_PER_MS) == 10.0
+    assert pace_for(900 * NS_PER_MS) == 1.0
+
+
 @pytest.fixture(scope="module")
 def setting() -> Setting:
     """The reference reasoner, as fast as a made-up machine on which a whole thought takes about half a second."""
@@ -277,8 +283,8 @@ def test_a_drive_follows_from_its_seed(setting: Setting) -> None:
     """The same to the last bit a second time, another with another seed; how fast this machine is does not show."""
     driven = [brief(setting, "reasoner", seed) for seed in (3, 3, 4)]
     assert driven[0] == driven[1]
-    assert driven[0].ages_ms != driven[2].ages_ms
-    assert 0 < min(driven[0].ages_ms) <= max(driven[0].ages_ms) < 200.0
+    assert driven[0].age_ms != driven[2].age_ms
+    assert 0 < driven[0].age_ms <= driven[0].oldest_ms < 200.0
 
 
 def brief(setting: Setting, name: str, seed: int) -> Episode:
@@ -309,7 +315,7 @@ def test_every_contender_decides(setting: Setting, name: str) -> None:
     if name == "unconstrained":
         assert set(episode.sources) == {"thought"}
         assert episode.held > 0
-        assert max(episode.ages_ms) > 200.0
+        assert episode.oldest_ms > 200.0
 
 
 def test_idm_drives_by_itself() -> None:
@@ -367,7 +373,8 @@ def episodes(name: str, scores: list[float], live: bool = False) -> list[Episode
             decisions=100,
             held=50,
             late=3,
-            ages_ms=[100.0],
+            age_ms=100.0,
+            oldest_ms=180.0,
             sources={"thought": 100},
             actions={"IDLE": 100},
         )

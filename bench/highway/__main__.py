@@ -16,6 +16,7 @@ from examples.highway.setting import open_setting
 
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
+PACE = "as on a machine X times slower than this one; default: as slow as makes half a whole thought take 200 ms"
 LIVE = ("reasoner", "instant", "unconstrained")
 
 
@@ -25,15 +26,13 @@ def options() -> argparse.Namespace:
     wanted.add_argument("--seeds", type=int, metavar="N", help=f"drives of each, default {SEEDS}")
     wanted.add_argument("--live", type=int, metavar="N", help=f"seeds that are driven live too, default {LIVE_SEEDS}")
     wanted.add_argument("--live-contenders", metavar="NAME,NAME", help=f"who does, default {','.join(LIVE)}")
-    wanted.add_argument(
-        "--pace", type=float, default=1.0, metavar="X", help="as on a machine X times slower than this one, default 1"
-    )
+    wanted.add_argument("--pace", type=float, metavar="X", help=PACE)
     wanted.add_argument("--keep", type=Path, metavar="FILE", help="finished drives, a line each; not driven again")
     wanted.add_argument("--profile", type=Path, metavar="FILE", help="another latency profile")
     given = wanted.parse_args()
     given.contenders = chosen(wanted, given.contenders, QUICK if given.quick else CONTENDERS, CONTENDERS)
     given.live_contenders = chosen(wanted, given.live_contenders, LIVE, tuple(THINKERS))
-    if given.pace < 1.0:
+    if given.pace is not None and given.pace < 1.0:
         wanted.error(f"--pace is {given.pace}: 1 is this machine, and more is slower")
     given.seeds = given.seeds or (QUICK_SEEDS if given.quick else SEEDS)
     given.live = given.live if given.live is not None else 0 if given.quick else LIVE_SEEDS
@@ -55,7 +54,7 @@ def main() -> int:
     report = Report("highway", given.json)
     setting = open_setting(given.pace, given.profile)
     print(
-        f"a whole thought takes {setting.thought_ns / 1e6:.1f} ms at pace {given.pace:g}: "
+        f"a whole thought takes {setting.thought_ns / 1e6:.1f} ms at pace {setting.pace:g}: "
         f"a scene every {setting.period_ns / 1e6:.1f} ms",
         flush=True,
     )

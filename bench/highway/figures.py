@@ -63,7 +63,7 @@ def _cells(name: str, episodes: Sequence[Episode], drives: Drives) -> list[str]:
     safe, n = sum(one.success for one in episodes), len(episodes)
     low, high = clopper_pearson(safe, n)
     score, score_low, score_high = interval(np.array([one.score for one in episodes]))
-    ages = [age for one in episodes for age in one.ages_ms]
+    ages = [one.age_ms for one in episodes if one.decisions]
     held = sum(one.held for one in episodes) / sum(one.periods for one in episodes)
     difference = ""
     if name != ASKED and ASKED in drives and len(paired(episodes, drives[ASKED])):

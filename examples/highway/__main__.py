@@ -1,4 +1,4 @@
-"""Watch a drive: ``python -m examples.highway --driver reasoner --seed 0 --pace 12 [--live] [--record FILE.json]``."""
+"""Watch a drive: ``python -m examples.highway --driver reasoner --seed 0 [--live] [--record FILE.json]``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from examples.highway.episode import DURATION_S, AtOnce, Driver, Episode, Moment
 from examples.highway.live import LiveDriver
 from examples.highway.recording import Recorder
 from examples.highway.setting import Setting, open_setting
+from examples.highway.thinking import SimulatedDriver
 from examples.highway.view import viewer
 
 _FRAMES_HZ = 15
@@ -26,7 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.highway", description="Watch a drive.")
     parser.add_argument("--driver", choices=CONTENDERS, default="reasoner")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pace", type=float, default=1.0, metavar="X", help="as on a machine X times slower")
+    parser.add_argument(
+        "--pace", type=float, metavar="X", help="as on a machine X times slower; default: see docs/highway.md"
+    )
     parser.add_argument("--seconds", type=float, default=DURATION_S)
     parser.add_argument("--live", action="store_true", help="think on the wall clock, not in simulated time")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write what happened here, for render.py")
@@ -36,7 +39,7 @@ def main() -> None:
     console = Console()
     setting = open_setting(given.pace)
     console.print(
-        f"A whole thought takes {setting.thought_ns / 1e6:.0f} ms (median): a scene every "
+        f"At pace {setting.pace:g} a whole thought takes {setting.thought_ns / 1e6:.0f} ms (median): a scene every "
         f"{setting.period_ns / 1e6:.0f} ms, and {given.driver} drives."
     )
     episode, recorder = watched(console, setting, given)
@@ -80,7 +83,8 @@ def watched(console: Console, setting: Setting, given: argparse.Namespace) -> tu
     return episode, recorder
 
 
-def _driver(setting: Setting, given: argparse.Namespace) -> tuple[Driver | None, object]:
+def _driver(setting: Setting, given: argparse.Namespace) -> tuple[Driver | None, SimulatedDriver | LiveDriver | None]:
+    """Who drives, and what must be closed behind it."""
     if given.live:
         live = LiveDriver(setting, given.driver, given.seed)
         return live, live
@@ -93,7 +97,11 @@ def _driver(setting: Setting, given: argparse.Namespace) -> tuple[Driver | None,
 def _real_time() -> Callable[[int], None]:
     """Simulated time shown no faster than real time."""
     begun_ns, never = MONOTONIC.now(), threading.Event()
-    return lambda at_ns: MONOTONIC.wait_until(never, begun_ns + at_ns) and None
+
+    def wait(at_ns: int) -> None:
+        MONOTONIC.wait_until(never, begun_ns + at_ns)
+
+    return wait
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from anytime.node.parameters import ACTIONS
 from anytime.node.scene import listed
 from recipes.reference import drive
 
-PERIOD = "period"  # a budget that is the period
 AMPLE_S = 60.0
 WHOLE_THOUGHT = "fixed:tokens=100000"
 INSTANT = "fixed:tokens=0"

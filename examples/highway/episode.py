@@ -7,6 +7,7 @@ is in force from the next step of the simulation until something else is. At fir
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -37,8 +38,9 @@ class Driver(Protocol):
 class Episode(msgspec.Struct, frozen=True):
     """What came of a drive: a line of the file of finished ones.
 
-    ``held`` counts periods in which no new decision came, so that the one before held; ``ages_ms`` are how old the
-    scene of each decision was when it came. ``refused`` says why the node did not come up, where it did not.
+    ``held`` counts periods in which no new decision came, so that the one before held; ``late``, decisions that came
+    behind the period of their scene. ``age_ms`` and ``oldest_ms`` are how old the scene of a decision was when it came:
+    the median, and the most. ``refused`` says why the node did not come up, where it did not.
     """
 
     contender: str
@@ -53,7 +55,8 @@ class Episode(msgspec.Struct, frozen=True):
     decisions: int
     held: int
     late: int
-    ages_ms: list[float]
+    age_ms: float
+    oldest_ms: float
     sources: dict[str, int]
     actions: dict[str, int]
     refused: str = ""
@@ -232,7 +235,8 @@ class Log:
             decisions=len(self._ages_ms),
             held=0 if contender == IDM else periods - len({k for k in self._fresh if k < periods}),
             late=self._late,
-            ages_ms=self._ages_ms,
+            age_ms=statistics.median(self._ages_ms) if self._ages_ms else 0.0,
+            oldest_ms=max(self._ages_ms, default=0.0),
             sources=self._sources,
             actions=self._actions,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from pathlib import Path
@@ -48,15 +49,29 @@ class Setting(msgspec.Struct, frozen=True):
         return SimulatedDriver(self.loaded, self.profile, self.residuals, THINKERS[name], period_s, seed)
 
 
-def open_setting(pace: float, profile: Path | None = None) -> Setting:
-    """The reference reasoner with its profile on this machine, ``pace`` times slower, and the period for that.
+def open_setting(pace: float | None = None, profile: Path | None = None) -> Setting:
+    """The reference reasoner with its profile on this machine, slowed down, and the period for that.
+
+    Without a pace, by as much as brings the period to its longest, 200 ms.
 
     Raises:
         BundleError, EngineError, ProfileError: as ``Reasoner.load``.
     """
     loaded = open_bundle(None)
-    measured = slowed(find_profile(loaded, profile, estimate=profile is not None), pace)
-    first = Setting(loaded, measured, residuals_of(measured), pace, 0, LONGEST_PERIOD_NS)
+    measured = find_profile(loaded, profile, estimate=profile is not None)
+    if pace is None:
+        pace = pace_for(_at_pace(loaded, measured, 1.0).thought_ns)
+    return _at_pace(loaded, measured, pace)
+
+
+def pace_for(thought_ns: int) -> float:
+    """How many times slower a machine must be for half a whole thought to take the longest period."""
+    return max(1.0, math.ceil(10 * 2 * LONGEST_PERIOD_NS / thought_ns) / 10)
+
+
+def _at_pace(loaded: Loaded, measured: LatencyProfile, pace: float) -> Setting:
+    profile = slowed(measured, pace)
+    first = Setting(loaded, profile, residuals_of(profile), pace, 0, LONGEST_PERIOD_NS)
     thought_ns = _whole_thought_ns(first)
     return msgspec.structs.replace(first, thought_ns=thought_ns, period_ns=period_of(thought_ns))
 
