@@ -18,6 +18,7 @@ TITLES = {
     "node": "In the robot, beside another vendor's DDS",
     "together": "Several questions in one prompt",
     "curve": "Accuracy against the deadline",
+    "highway": "In a car that goes on while its driver thinks",
     "peers": "The engine beside its peers",
     "engine": "What the engine adds, and what it saves",
     "precision": "What fewer bits cost",

@@ -1,0 +1,1 @@
+"""A closed driving loop in highway-env; see docs/highway.md."""

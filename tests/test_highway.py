@@ -1,0 +1,426 @@
+"""The closed driving loop: its traffic is highway-env's, its time simulated, and what is late does not count."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from highway_env.envs.highway_env import HighwayEnv
+from rich.console import Console
+
+from anytime.errors import StepTerminated
+from anytime.ext.latency import Latency
+from anytime.node.messages import Scene
+from anytime.node.messages import Vehicle as Seen
+from anytime.runtime.engine import Row
+from anytime.runtime.loading import open_bundle
+from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
+from anytime.scheduler.profile import Cell, LatencyProfile
+from anytime.testing import MockClock, ScriptedEngine
+from bench.highway import figures
+from bench.highway.runs import Finished, run_all
+from examples.highway.contenders import CONTENDERS, IDM, REFLEXES, THINKERS, Said, reflex, teacher, time_to_collision
+from examples.highway.episode import AtOnce, Episode, Moment, OneByOne, drive, period_of, steps_a_period
+from examples.highway.live import LiveDriver
+from examples.highway.lockstep import LockstepClock
+from examples.highway.paced import Drawn, PacedEngine, residuals_of, slowed
+from examples.highway.recording import Recorder
+from examples.highway.render import svg
+from examples.highway.setting import Setting, pace_for
+from examples.highway.traffic import Highway, Wheel, scene_of, traffic
+from examples.highway.view import panel
+from tests.conftest import make_profile
+
+PERIOD_NS = 200 * NS_PER_MS
+STEP_S = 1 / 15
+ACTIONS = ("FASTER", "LANE_LEFT", "IDLE", "LANE_RIGHT", "SLOWER")
+
+
+def states(kind: type[HighwayEnv], seed: int, steps: int) -> list[list[tuple[Any, ...]]]:
+    """Everything about every vehicle, step by step, while our car does this and that."""
+    environment, found = traffic(seed, kind), []
+    for step in range(steps):
+        if step % 15 == 0:
+            environment.vehicle.act(ACTIONS[step // 15 % len(ACTIONS)])
+        environment.road.act()
+        environment.road.step(STEP_S)
+        found.append(
+            [
+                (*v.position.tolist(), v.heading, v.speed, v.crashed, v.lane_index, v.target_lane_index)
+                for v in environment.road.vehicles
+            ]
+        )
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 13])
+def test_the_traffic_is_highway_env_s_to_the_last_bit(seed: int) -> None:
+    """Looking up less changes no position, heading, speed, lane or crash of any vehicle."""
+    ours, theirs = states(Highway, seed, 60), states(HighwayEnv, seed, 60)
+    assert ours == theirs
+    if seed == 13:
+        assert any(crashed for *_, crashed, _, _ in theirs[-1])
+
+
+def test_a_scene_is_what_the_car_sees() -> None:
+    """Gaps and speeds are those of the vehicles, and lanes count from 1 at the left."""
+    environment = traffic(0)
+    scene = scene_of(environment)
+    car, others = environment.vehicle, environment.road.vehicles
+    assert (scene.lanes, scene.lane, scene.speed_m_s) == (4, car.lane_index[2] + 1, 25.0)
+    nearest = min((v for v in others if v is not car), key=lambda v: abs(v.position[0] - car.position[0]))
+    assert Seen(nearest.lane_index[2] + 1, nearest.position[0] - car.position[0], nearest.speed) in scene.vehicles
+    assert car.position[0] not in [car.position[0] + v.gap_m for v in scene.vehicles]
+
+
+class Road:
+    """A car alone on the road, steered by decisions."""
+
+    def __init__(self, lane: int) -> None:
+        self.environment = traffic(0)
+        self.car = self.environment.vehicle
+        self.environment.road.vehicles = [self.car]
+        self.car.position = np.array([100.0, 4.0 * lane])
+        self.car.on_state_update()
+        self.car.target_lane_index = self.car.lane_index
+        self.wheel = Wheel(self.car)
+
+    def go(self, decisions: Iterator[str], seconds: float) -> None:
+        for step in range(round(seconds / STEP_S)):
+            if step % 3 == 0:
+                self.wheel.decide(next(decisions))
+            self.wheel.act()
+            self.environment.road.act()
+            self.environment.road.step(STEP_S)
+
+
+def test_a_lane_change_is_finished_before_the_next() -> None:
+    """The same change decided five times a second crosses one lane, and the next only when that is done."""
+    road = Road(lane=3)
+    road.go(itertools.repeat("LANE_LEFT"), 1.0)
+    assert road.car.target_lane_index[2] == 2
+    road.go(itertools.repeat("LANE_LEFT"), 1.0)
+    assert road.car.target_lane_index[2] == 1
+
+
+def test_a_held_lane_change_is_one_change() -> None:
+    """A decision that holds for long because no other comes does not start a second one."""
+    road = Road(lane=3)
+    road.wheel.decide("LANE_LEFT")
+    for _ in range(60):
+        road.wheel.act()
+        road.environment.road.act()
+        road.environment.road.step(STEP_S)
+    assert road.car.lane_index[2] == road.car.target_lane_index[2] == 2
+    assert abs(road.car.position[1] - 8.0) < 0.2
+
+
+def test_faster_and_slower_hold_while_they_are_in_force() -> None:
+    """Each goes on until another decision comes, within the target speeds."""
+    road = Road(lane=1)
+    road.go(itertools.repeat("FASTER"), 6.0)
+    assert road.car.speed == pytest.approx(34.0, abs=0.5)
+    road.go(itertools.repeat("IDLE"), 1.0)
+    assert road.car.speed == pytest.approx(34.0, abs=0.5)
+    road.go(itertools.repeat("SLOWER"), 10.0)
+    assert road.car.speed == pytest.approx(10.0, abs=0.5)
+
+
+def test_the_rules_decide_as_they_say() -> None:
+    """The teacher's and the time-to-collision rule brake, pull out or go faster in scenes that leave no doubt."""
+    jam = [Seen(lane, gap, 10.0) for lane in (1, 2, 3) for gap in (-12.0, 12.0)]
+    for rule in (teacher, time_to_collision):
+        assert rule(Scene(lanes=4, lane=2, speed_m_s=25.0, vehicles=jam)) == "SLOWER"
+        assert rule(Scene(lanes=4, lane=2, speed_m_s=20.0, vehicles=[])) == "FASTER"
+        assert rule(Scene(lanes=4, lane=1, speed_m_s=25.0, vehicles=[Seen(1, 30.0, 15.0)])) == "LANE_RIGHT"
+
+
+class Late:
+    """Thinks for as long as it is told to, and always decides the same."""
+
+    def __init__(self, action: str | None, spans_ms: list[int]) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self._action, self._spans = action, itertools.cycle(spans_ms)
+
+    def ask(self, scene: Scene, stamped_ns: int, at_ns: int) -> Said:
+        self.asked.append((stamped_ns // NS_PER_MS, at_ns // NS_PER_MS))
+        return Said(stamped_ns, at_ns + next(self._spans) * NS_PER_MS, self._action)
+
+
+def test_a_late_decision_lets_the_one_before_hold() -> None:
+    """What takes 500 ms is in force from the first step behind that, and until then IDLE is."""
+    seen: list[tuple[int, str]] = []
+
+    def watch(moment: Moment) -> None:
+        seen.append((moment.at_ns // NS_PER_MS, moment.action))
+
+    thinker = Late("SLOWER", [500])
+    episode = drive("unconstrained", 1, PERIOD_NS, OneByOne(thinker), duration_s=1.0, watch=watch)
+    assert [at for at, action in seen if action == "IDLE"] == [0, 66, 133, 200, 266, 333, 400, 466]
+    assert all(action == "SLOWER" for at, action in seen if at >= 500)
+    assert (episode.periods, episode.decisions, episode.held, episode.late) == (5, 1, 4, 1)
+    # The scene of 400 ms waited, those before it were dropped.
+    assert thinker.asked == [(0, 0), (400, 500)]
+
+
+def test_no_decision_lets_the_one_before_hold() -> None:
+    """A scene that nothing came of changes nothing, and its period counts as held."""
+    episode = drive("reasoner", 1, PERIOD_NS, OneByOne(Late(None, [50])), duration_s=0.6)
+    assert (episode.decisions, episode.held, episode.periods) == (0, 3, 3)
+    idle = drive("idle", 1, PERIOD_NS, AtOnce(lambda scene: "IDLE"), duration_s=0.6)
+    assert episode.mean_speed_m_s == idle.mean_speed_m_s
+
+
+def test_a_crash_ends_the_drive() -> None:
+    """Idle at 25 m/s in dense traffic crashes, which counts as no success however fast it was."""
+    episode = drive("idle", 1, PERIOD_NS, AtOnce(lambda scene: "IDLE"))
+    assert not episode.success
+    assert episode.driven_s < 30.0
+    assert episode.score == 0.0
+    assert episode.mean_speed_m_s > 20.0
+
+
+def test_the_period_is_half_a_whole_thought_and_at_most_200_ms() -> None:
+    """And the traffic is simulated no more coarsely than highway-env does it."""
+    assert period_of(26 * NS_PER_MS) == 13 * NS_PER_MS
+    assert period_of(NS_PER_S) == PERIOD_NS
+    assert [steps_a_period(ms * NS_PER_MS) for ms in (13, 66, 67, 100, 200)] == [1, 1, 2, 2, 3]
+
+
+def test_time_passes_only_while_both_wait() -> None:
+    """A deadline comes exactly between two runs of an engine, however slowly the threads run."""
+    clock, order = LockstepClock(), []
+
+    def engine() -> None:
+        never = threading.Event()
+        for span in (30, 30, 30, 30):
+            clock.wait_until(never, clock.now() + span)
+            order.append(clock.now())
+
+    thread = threading.Thread(target=engine)
+    thread.start()
+    assert not clock.wait_until(threading.Event(), 100)
+    assert clock.now() == 100
+    assert order == [30, 60, 90]
+    told = threading.Event()
+    waiter = threading.Thread(target=lambda: clock.wait_until(told, 10**12))
+    waiter.start()
+    thread.join()
+    assert order[-1] == 120
+    told.set()
+    waiter.join()
+
+
+def profile_of(latency: Latency, bundle_id: str = "0" * 64) -> LatencyProfile:
+    """A profile whose measurements were 1.0 to 1.5 times what it predicts."""
+    steps = Cell(1, 8, tuple(round(latency.run_ns(1, 8 + i) * (1.0 + 0.1 * (i % 6))) for i in range(60)))
+    runs = tuple(Cell(n, 0, (latency.run_ns(n, 0), round(1.5 * latency.run_ns(n, 0)))) for n in (8, 64))
+    made: LatencyProfile = make_profile(latency, bundle_id)
+    return LatencyProfile(**{**{f: getattr(made, f) for f in made.__struct_fields__}, "steps": (steps,), "runs": runs})
+
+
+def test_a_terminated_run_has_not_run() -> None:
+    """A run ends at once and leaves its sequence alone; a burst keeps what it had done by then."""
+    profile, clock = profile_of(Latency(0.0, 0.0, 1e6, 0.0, 1e6, 1.0, 1.0)), LockstepClock()
+    inner = ScriptedEngine(MockClock(), profile.latency(), lambda tokens: 7)
+    engine = PacedEngine(inner, clock, Drawn(profile, residuals_of(profile), seed=1))
+    seq, outcome = engine.open(), []
+
+    def work() -> None:
+        outcome.append(engine.extend(seq, 5, 8, (), 1))
+        try:
+            engine.run([Row(seq, [1, 2, 3])], 2)
+        except StepTerminated:
+            outcome.append([])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    never = threading.Event()
+    clock.wait_until(never, 5 * NS_PER_MS // 2)
+    engine.terminate(1)
+    clock.wait_until(never, 5 * NS_PER_MS // 2 + NS_PER_MS // 2)
+    engine.terminate(2)
+    thread.join()
+    taken, ran = outcome
+    assert 1 <= len(taken) <= 2
+    assert ran == []
+    assert seq.length == len(taken)
+    engine.close_all()
+    assert engine.free_rows == inner.spec.max_rows
+
+
+def test_slower_is_slower_in_everything() -> None:
+    """A profile at another pace predicts and measured that many times as much."""
+    profile = profile_of(Latency(2.0, 3e4, 1e5, 60.0, 7e4, 1.5, 1.2))
+    slow = slowed(profile, 10.0)
+    assert slow.latency().run_ns(64, 100) == pytest.approx(10 * profile.latency().run_ns(64, 100), rel=1e-6)
+    assert slow.steps[0].ratios(slow.latency()) == pytest.approx(profile.steps[0].ratios(profile.latency()), rel=1e-3)
+    assert slow.delivery_ns == 10 * profile.delivery_ns
+
+
+def test_the_usual_machine_is_as_slow_as_the_longest_period() -> None:
+    """Where no pace is given, half a whole thought takes 200 ms, or longer on a machine that is slower than that."""
+    assert pace_for(40 * NS_PER_MS) == 10.0
+    assert pace_for(900 * NS_PER_MS) == 1.0
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    """The reference reasoner, as fast as a made-up machine on which a whole thought takes about half a second."""
+    loaded = open_bundle(None, 1)
+    profile = profile_of(Latency(500.0, 2.5e5, 1.4e6, 700.0, 8e5, 1.7, 1.4), loaded.bundle.id)
+    return Setting(loaded, profile, residuals_of(profile), 12.0, 500 * NS_PER_MS, PERIOD_NS)
+
+
+def test_a_drive_follows_from_its_seed(setting: Setting) -> None:
+    """The same to the last bit a second time, another with another seed; how fast this machine is does not show."""
+    driven = [brief(setting, "reasoner", seed) for seed in (3, 3, 4)]
+    assert driven[0] == driven[1]
+    assert driven[0].age_ms != driven[2].age_ms
+    assert 0 < driven[0].age_ms <= driven[0].oldest_ms < 200.0
+
+
+def brief(setting: Setting, name: str, seed: int) -> Episode:
+    """The first second and a half of a drive."""
+    if name not in THINKERS:
+        driver = None if name == IDM else AtOnce(reflex(name, seed))
+        return drive(name, seed, PERIOD_NS, driver, duration_s=1.6)
+    thinker = setting.thinker(name, seed)
+    episode = drive(name, seed, PERIOD_NS, OneByOne(thinker), duration_s=1.6)
+    thinker.close()
+    return episode
+
+
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != IDM])
+def test_every_contender_decides(setting: Setting, name: str) -> None:
+    """At its pace; but who is given less time than a first answer takes does not come up, and decides nothing."""
+    episode = brief(setting, name, 0)
+    if name in ("reasoner-20ms", "reasoner-50ms"):
+        assert episode.decisions == 0
+        assert episode.held == episode.periods == 8
+        return
+    assert episode.decisions >= 2
+    assert set(episode.actions) <= {"LANE_LEFT", "IDLE", "LANE_RIGHT", "FASTER", "SLOWER"}
+    if name in REFLEXES:
+        assert (episode.decisions, episode.held, episode.late) == (8, 0, 0)
+    if name == "instant":
+        assert set(episode.sources) == {"instant"}
+    if name == "unconstrained":
+        assert set(episode.sources) == {"thought"}
+        assert episode.held > 0
+        assert episode.oldest_ms > 200.0
+
+
+def test_idm_drives_by_itself() -> None:
+    """Our car is one of highway-env's own, and brakes in dense traffic."""
+    episode = drive(IDM, 0, PERIOD_NS, None, duration_s=1.6)
+    assert (episode.held, episode.decisions) == (0, 0)
+    assert episode.mean_speed_m_s < 25.0
+
+
+def test_on_the_wall_clock(setting: Setting) -> None:
+    """A node with threads of its own decides as the traffic goes on."""
+    driver = LiveDriver(setting, "unconstrained", 0)  # whose budget no load of this machine exhausts
+    episode = drive("unconstrained", 0, PERIOD_NS, driver, live=True, duration_s=0.6, wait=driver.wait)
+    driver.close()
+    assert driver.refused == ""
+    assert episode.live
+    assert episode.periods == 3
+    assert setting.loaded.engine.free_rows == setting.loaded.engine.spec.max_rows
+
+
+def test_finished_drives_are_not_driven_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was broken off goes on where it was, and another machine's file is refused."""
+    setting: Any = type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0})()
+    driven: list[tuple[str, int]] = []
+
+    def counted(setting: Setting, name: str, seed: int) -> Episode:
+        driven.append((name, seed))
+        return drive(name, seed, PERIOD_NS, AtOnce(reflex(name, seed)), duration_s=0.2)
+
+    monkeypatch.setattr("bench.highway.runs.simulated", counted)
+    file = tmp_path / "drives.jsonl"
+    run_all(setting, Finished(file, "here"), [("teacher", 0, False), ("slower", 0, False)])
+    file.write_text(file.read_text()[:-40])
+    finished = Finished(file, "here")
+    run_all(setting, finished, [("teacher", 0, False), ("slower", 0, False), ("teacher", 1, False)])
+    assert driven == [("teacher", 0), ("slower", 0), ("slower", 0), ("teacher", 1)]
+    assert Finished(file, "here").episodes == finished.episodes
+    with pytest.raises(SystemExit, match="move it away"):
+        Finished(file, "there")
+
+
+def episodes(name: str, scores: list[float], live: bool = False) -> list[Episode]:
+    """Drives that ended with these scores; 0 is a crash at 20 m/s."""
+    return [
+        Episode(
+            contender=name,
+            seed=seed,
+            pace=1.0,
+            period_ms=200.0,
+            live=live,
+            success=score > 0.0,
+            mean_speed_m_s=score or 20.0,
+            driven_s=30.0,
+            periods=150,
+            decisions=100,
+            held=50,
+            late=3,
+            age_ms=100.0,
+            oldest_ms=180.0,
+            sources={"thought": 100},
+            actions={"IDLE": 100},
+        )
+        for seed, score in enumerate(scores)
+    ]
+
+
+def test_figures_hold_and_are_missed() -> None:
+    """Better on every seed holds; better only by chance does not; as good as the teacher is enough."""
+    drives = {
+        "reasoner": episodes("reasoner", [20.0, 21.0, 19.0, 20.0] * 5),
+        "instant": episodes("instant", [18.0, 0.0, 17.0, 18.0] * 5),
+        "unconstrained": episodes("unconstrained", [21.0, 20.0, 20.0, 19.0] * 5),
+        "teacher": episodes("teacher", [20.0, 21.0, 19.0, 20.0] * 5),
+    }
+    instant, unconstrained, teacher = figures.figures(drives)
+    assert [instant.holds, unconstrained.holds, teacher.holds] == [True, False, True]
+    assert instant.measured.startswith("+6.75 m/s")
+    drives["teacher"] = episodes("teacher", [22.0, 22.5, 22.0, 21.0] * 5)
+    assert not figures.figures(drives)[2].holds
+    live = {"reasoner": episodes("reasoner", [20.0, 0.0, 0.0, 0.0], live=True)}
+    assert not figures.live_figures(live, drives)[0].holds
+    rows = figures.table(drives, live, setting_like()).row_count
+    assert rows == 5
+
+
+def setting_like() -> Any:
+    return type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0, "thought_ns": 2 * PERIOD_NS})()
+
+
+def test_a_drive_can_be_watched_and_drawn() -> None:
+    """The view in the terminal has our car on it; the picture is well-formed, small, and begins where it is told to."""
+    recorder, shown = Recorder(), []
+
+    def watch(moment: Moment) -> None:
+        recorder.watch(moment)
+        shown.append(panel("teacher", moment))
+
+    episode = drive("teacher", 0, PERIOD_NS, AtOnce(teacher), duration_s=3.0, watch=watch)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(shown[-1])
+    assert "█" in console.export_text()
+    picture = svg(recorder.recording(episode), 0.0, 3.0)
+    root = ElementTree.fromstring(picture)
+    assert root.tag.endswith("svg")
+    assert picture.count('class="own"') == 1
+    assert len(picture) < 60_000
+    with pytest.raises(SystemExit, match="longer piece"):
+        svg(recorder.recording(episode), 7.0, 9.0)
