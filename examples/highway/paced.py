@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from anytime.errors import StepTerminated
-from anytime.runtime.engine import Engine, FloatArray, Health, Row, Seq, Snapshot
+from anytime.runtime.engine import Burst, Engine, FloatArray, Health, Row, Seq, Snapshot
 from anytime.scheduler.clock import MONOTONIC, Clock
 from anytime.scheduler.profile import Branch, Cell, LatencyProfile
 
@@ -200,17 +200,22 @@ class PacedEngine:
             raise StepTerminated("the run was terminated")
         return logits
 
-    def extend(self, seq: Seq, token: int, count: int, ends: Sequence[int], generation: int) -> list[int]:
+    def extend(self, bursts: Sequence[Burst], count: int, generation: int) -> list[list[int]]:
+        (burst,) = bursts  # a car asks one question at a time
+        seq = burst.seq
         self._begin(generation)
         before, begun_ns = seq.length, MONOTONIC.now()
-        taken = self._engine.extend(seq, token, count, ends, generation)
+        (taken,) = self._engine.extend(bursts, count, generation)
         for i, step_ns in enumerate(self._times.steps(len(taken), before, MONOTONIC.now() - begun_ns)):
             if not self._passed(step_ns):
                 self._engine.truncate(seq, before + i)
                 if i == 0:
                     raise StepTerminated("the run was terminated")
-                return taken[:i]
-        return taken
+                return [taken[:i]]
+        return [taken]
+
+    def span(self, seqs: Sequence[Seq]) -> int | None:
+        return self._engine.span(seqs)
 
     def _begin(self, generation: int) -> None:
         with self._lock:
