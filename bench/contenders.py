@@ -131,6 +131,8 @@ def ours(reasoner: Reasoner, request: Request) -> Outcome:
 class _Nobody:
     """A worker that works on a request for ever, and does nothing: for one that only waits."""
 
+    tapes = None
+
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
 

@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 from anytime.node import messages
 from anytime.node.messages import ROS_TYPES, STATUS, Asked, Decision, Header, Question, Time, decision_of
 from anytime.runtime.answer import Answer, Stopped, Tokens
-from anytime.runtime.taped.tape import Kind
+from anytime.runtime.tape import Kind
 from tests.conftest import MS
 
 ROOT = Path(__file__).parents[1]

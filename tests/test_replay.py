@@ -32,9 +32,9 @@ from anytime.runtime.policies.named import policy_named
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.reasoner import Reasoner
+from anytime.runtime.retaken.retake import Retake
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.taped.retake import Retake
-from anytime.runtime.taped.tape import Kind, Outcome, Tape
+from anytime.runtime.tape import Kind, Outcome, Tape
 from anytime.scheduler.clock import system_ns
 from anytime.scheduler.pace import Pace
 from anytime.testing import MockClock, ScriptedEngine

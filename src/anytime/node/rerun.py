@@ -28,9 +28,9 @@ from anytime.runtime.loading import Loaded, forecast_of, open_bundle, shipped_pr
 from anytime.runtime.policies.named import policy_named
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
+from anytime.runtime.retaken.retake import Retake
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.taped.retake import Retake
-from anytime.runtime.taped.tape import Tape
+from anytime.runtime.tape import Tape
 from anytime.scheduler.clock import MONOTONIC
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile

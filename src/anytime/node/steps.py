@@ -6,7 +6,7 @@ import msgspec
 
 from anytime.node.messages import Header, Steps, Time
 from anytime.runtime.isolated.messages import pack_format, unpack_format
-from anytime.runtime.taped.tape import Action, Kind, Left, Outcome, Tape, Turn
+from anytime.runtime.tape import Action, Kind, Left, Outcome, Tape, Turn
 
 
 def steps_of(tape: Tape, stamp: Time) -> Steps:

@@ -18,7 +18,7 @@ from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
 from anytime.runtime.prompt import Codec
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.taped.tape import Tape
+from anytime.runtime.tape import Tape
 from anytime.scheduler.admission import Work
 from anytime.scheduler.clock import Clock
 from anytime.scheduler.pace import Pace

@@ -35,8 +35,8 @@ from anytime.runtime.prompt import Codec
 from anytime.runtime.request import DEFAULT_FORMAT, Costs, Request, check_numbers
 from anytime.runtime.sampling import Sampling
 from anytime.runtime.streaming import Waiters, follow
-from anytime.runtime.taped.tape import Tape
-from anytime.runtime.taped.taping import Tapes
+from anytime.runtime.tape import Tape
+from anytime.runtime.taping import Tapes
 from anytime.runtime.worker import Worker
 from anytime.scheduler.admission import floor_ns, thought_ns
 from anytime.scheduler.clock import MONOTONIC, NS_PER_S, Clock

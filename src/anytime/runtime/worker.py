@@ -17,7 +17,7 @@ from anytime.runtime.engine import Health
 from anytime.runtime.intake import MOST_REQUESTS, Overload, barred, crowded, expendable
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.market import Market
-from anytime.runtime.taped.taping import Tapes
+from anytime.runtime.taping import Tapes
 from anytime.runtime.turn import Turn, together, worth_sharing
 from anytime.scheduler.admission import (
     MOST_STEPS,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from anytime.runtime.decisions import DecisionLog
-    from anytime.runtime.taped.tape import Tape
+    from anytime.runtime.tape import Tape
 
 _PREPARE_S, _SAY_S = 10.0, 1.0  # how long to wait for a word of the worker
 

@@ -17,9 +17,9 @@ from anytime.runtime.intake import too_late
 from anytime.runtime.job import Job, Machine
 from anytime.runtime.pending import Pending
 from anytime.runtime.policies.policy import Policy
+from anytime.runtime.retaken.playback import TapeClock, TapeEngine
 from anytime.runtime.sampling import Sampling
-from anytime.runtime.taped.playback import TapeClock, TapeEngine
-from anytime.runtime.taped.tape import Left, Tape
+from anytime.runtime.tape import Left, Tape
 from anytime.runtime.worker import Worker, take_step
 from anytime.scheduler.admission import Refusal, admit
 

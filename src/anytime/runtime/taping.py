@@ -16,8 +16,8 @@ from anytime.runtime.decode import decode
 from anytime.runtime.engine import Burst, Engine, FloatArray, Row
 from anytime.runtime.job import Job, Machine, Steps
 from anytime.runtime.policies.policy import Plan, Policy, Verdict, View
-from anytime.runtime.taped.tape import Action, Kind, Left, Outcome, Tape, Turn, kind_of
-from anytime.runtime.taped.wrapped import Wrapped
+from anytime.runtime.tape import Action, Kind, Left, Outcome, Tape, Turn, kind_of
+from anytime.runtime.wrapped import Wrapped
 from anytime.scheduler.clock import Clock
 
 

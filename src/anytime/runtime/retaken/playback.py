@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from anytime.errors import EngineError, StepTerminated
 from anytime.runtime.engine import Burst, Engine, FloatArray, Row
-from anytime.runtime.taped.tape import Action, Kind, Outcome, Tape, kind_of
-from anytime.runtime.taped.wrapped import Wrapped
+from anytime.runtime.tape import Action, Kind, Outcome, Tape, kind_of
+from anytime.runtime.wrapped import Wrapped
 
 
 class TapeClock:

@@ -1,0 +1,1 @@
+"""Requests that are thought about again, by their tapes."""

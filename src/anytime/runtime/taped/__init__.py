@@ -1,1 +1,0 @@
-"""Requests on tape, and thought about again by their tapes."""
