@@ -19,7 +19,7 @@ from anytime.errors import StepTerminated
 from anytime.ext.latency import Latency
 from anytime.node.messages import Scene
 from anytime.node.messages import Vehicle as Seen
-from anytime.runtime.engine import Row
+from anytime.runtime.engine import Burst, Row
 from anytime.runtime.loading import open_bundle
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 from anytime.scheduler.profile import Cell, LatencyProfile
@@ -234,7 +234,7 @@ def test_a_terminated_run_has_not_run() -> None:
     seq, outcome = engine.open(), []
 
     def work() -> None:
-        outcome.append(engine.extend(seq, 5, 8, (), 1))
+        outcome.append(engine.extend([Burst(seq, 5, ())], 8, 1)[0])
         try:
             engine.run([Row(seq, [1, 2, 3])], 2)
         except StepTerminated:
