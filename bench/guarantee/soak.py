@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,15 +44,18 @@ def rounds(
     each round the minutes passed with the process's sizes.
     """
     _round(reasoner, questions, floors_ns, rate, LOADS[-1], ROUND_S, "soak/before")
-    start, found, grown = time.monotonic(), list[Asked](), []
+    start, grown = time.monotonic(), []
     number, round_s = 0, min(ROUND_S, 60 * minutes / LEAST_ROUNDS)
-    while (passed := (time.monotonic() - start) / 60) < minutes:
-        load = LOADS[number % len(LOADS)]
-        found += _round(reasoner, questions, floors_ns, rate, load, round_s, f"soak/{number}")
-        grown.append((passed, *sizes()))
-        number += 1
-        done(passed / minutes)
-    return found, grown
+    with tempfile.TemporaryFile("w+") as kept:  # on disk, for what is measured is whether this process grows
+        while (passed := (time.monotonic() - start) / 60) < minutes:
+            load = LOADS[number % len(LOADS)]
+            for row in _round(reasoner, questions, floors_ns, rate, load, round_s, f"soak/{number}"):
+                kept.write(json.dumps(row) + "\n")
+            grown.append((passed, *sizes()))
+            number += 1
+            done(passed / minutes)
+        kept.seek(0)
+        return [Asked(*json.loads(line)) for line in kept], grown
 
 
 def _round(
