@@ -141,7 +141,8 @@ def paced(replayer: Replayer, turn: Turn) -> Replayer:
     """The replayer at the pace of a turn's whole thoughts.
 
     Between the instant answer and the last one a thought takes its runs alone. Of what comes before, the runs
-    themselves are taken off, and half of the turn takes no longer; the same of what comes behind.
+    themselves are taken off, and the turn's mean is what the replays take; the same of what comes behind. Means,
+    because mean times are compared: late wake-ups count, too.
     """
     bare = dataclasses.replace(replayer, pace=1.0, handover_ns=0, wake_ns=0)
 
@@ -155,7 +156,7 @@ def paced(replayer: Replayer, turn: Turn) -> Replayer:
         one.found_ns[0] - one.answer.received_ns - pace * ns for one, ns in zip(turn.whole, instant_ns, strict=True)
     ]
     behind = [one.answer.delivered_ns - one.found_ns[-1] for one in turn.whole]
-    handover_ns, wake_ns = round(max(0.0, statistics.median(before))), round(statistics.median(behind))
+    handover_ns, wake_ns = round(max(0.0, statistics.fmean(before))), round(statistics.fmean(behind))
     return dataclasses.replace(replayer, pace=pace, handover_ns=handover_ns, wake_ns=wake_ns)
 
 
