@@ -24,7 +24,7 @@ HANG_NS = 200 * NS_PER_MS  # behind its deadline, a worker that is not through w
 PREPARING_NS = 30 * NS_PER_S  # unless one is still being read: a grammar may take long to compile
 _LOOK_S = 0.05  # between looks at requests under way
 _LEAST_START_S, _START_FACTOR = 10.0, 10.0  # not ready in so much time, or so often what the first took, it hangs
-_LONG_LIFE_NS, _LONGEST_PAUSE_S = NS_PER_S, 5.0
+_LONGEST_PAUSE_S = 5.0  # between starts that fail
 Lose = Callable[[int, int, Stopped, str], None]
 
 
@@ -102,7 +102,6 @@ class Supervisor:
     def _keep_alive(self) -> None:
         pause_s = 0.0
         while not self._stopping:
-            began_ns = MONOTONIC.now()
             why = self._one_life()
             self._settle(why)
             if self.ready is None:  # a first start that fails is not tried again
@@ -110,8 +109,8 @@ class Supervisor:
             if not self._stopping:
                 self.restarts += 1
                 logging.getLogger("anytime").warning("%s: starting another", why)
-                long = MONOTONIC.now() - began_ns > _LONG_LIFE_NS
-                pause_s = 0.0 if long else min(_LONGEST_PAUSE_S, 2 * pause_s or _LOOK_S)
+                # One that was ready is missed, however short its life; one that cannot start will not at once, either.
+                pause_s = 0.0 if self.failure is None else min(_LONGEST_PAUSE_S, 2 * pause_s or _LOOK_S)
                 wait_readable((self._stop,), pause_s)
 
     def _one_life(self) -> str:
