@@ -18,6 +18,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("move"), NS, NS),
     st.tuples(st.just("begin"), NS),
     st.tuples(st.just("answer"), NS),
+    st.tuples(st.just("suspend"), NS, st.integers(0, 300)),
     st.tuples(st.just("spend"), NS, st.integers(0, 300)),
     st.tuples(st.just("grant"), NS, st.lists(st.tuples(NS, st.integers(0, 150), st.floats(0, 1)), max_size=12)),
 )
@@ -147,6 +148,28 @@ def test_nobody_runs_into_what_others_still_need() -> None:
     agenda.add(2, 120, 50)
     assert agenda.until(1, 0) == 70
     assert agenda.until(2, 0) == 110
+
+
+def test_who_is_suspended_stands_still_until_others_leave_enough() -> None:
+    """It runs again when nobody else can, when it is moved, or with as much time as it was suspended for want of."""
+    agenda = Agenda(4)
+    for key, ready_ns in ((1, 100), (2, 110)):
+        agenda.add(key, ready_ns, 0)
+        agenda.begin(key)
+        agenda.answer(key)
+    agenda.grant(0, [(2, 90, 1.0)])
+    agenda.suspend(1, 30)
+    assert agenda.pick(8) == 2
+    agenda.grant(0, [(2, 81, 1.0)])
+    assert agenda.pick(8) == 2
+    agenda.grant(0, [(2, 80, 1.0)])
+    assert agenda.pick(8) == 1
+    agenda.suspend(1, 30)
+    agenda.move(1, 90)
+    assert agenda.pick(8) == 1
+    agenda.suspend(1, 30)
+    agenda.suspend(2, 30)
+    assert agenda.pick(8) == 1
 
 
 def test_priority_is_served_first_and_then_what_gains_most_for_its_time() -> None:

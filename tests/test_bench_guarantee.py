@@ -9,8 +9,9 @@ import pytest
 from bench.guarantee import figures
 from bench.guarantee.__main__ import options
 from bench.guarantee.asking import Asked, asked
+from bench.guarantee.concurrent import DISCIPLINES, ISOLATED, LOADS
 from bench.guarantee.disciplines import BASELINES, LeastLaxity
-from bench.guarantee.faults import normal_after_recovery
+from bench.guarantee.faults import late_by_a_fault, normal_after_recovery
 from bench.guarantee.kept import Kept
 from bench.guarantee.soak import growth
 
@@ -59,7 +60,7 @@ def test_goodput_is_compared_request_by_request() -> None:
 
 def test_rejections_are_counted_where_there_is_room() -> None:
     """At half the capacity nobody may be rejected, and at three times goodput must be near its peak."""
-    good = {name: [row(i) for i in range(100)] for name in ("quotas", "fcfs")}
+    good = {name: [row(i) for i in range(100)] for name in (*DISCIPLINES, ISOLATED)}
     crowds = {load: {name: list(rows) for name, rows in good.items()} for load in (0.5, 0.9, 1.5, 3.0)}
     found = {figure.name: figure for figure in figures.concurrent(crowds)}
     assert found["0.5 times capacity: rejected"].holds
@@ -72,6 +73,27 @@ def test_rejections_are_counted_where_there_is_room() -> None:
     assert not found["3 times capacity: goodput over that of fcfs, 95 % interval"].holds
 
 
+def test_lateness_under_load_is_told_in_one_process_and_in_two() -> None:
+    """Each against its own controls, and without those that were rejected."""
+    crowds = {load: {name: [row(i) for i in range(100)] for name in (*DISCIPLINES, ISOLATED)} for load in LOADS}
+    crowds[0.9][ISOLATED][0] = row(0, late=0.5)
+    crowds[1.5][ISOLATED][0] = row(0, late=0.5, stopped="rejected")
+    crowds[0.5]["quotas"][:2] = [row(0, late=0.5), row(1, control=0.5)]
+    found = {figure.name: figure for figure in figures.concurrent(crowds)}
+    late = "{} times capacity, {}: late, ours minus control, percentage points"
+    assert not found[late.format(0.9, ISOLATED)].holds
+    assert found[late.format(0.9, "quotas")].holds
+    assert found[late.format(1.5, ISOLATED)].holds
+    assert found[late.format(0.5, "quotas")].measured == 0.0
+
+
+def test_a_rejection_is_told_by_its_median() -> None:
+    """Half of them may take longer."""
+    assert figures.rejected([0.1, 0.2, 5.0]).holds
+    assert not figures.rejected([0.1, 1.2, 5.0]).holds
+    assert "3 of them, p99" in figures.rejections_note([0.1, 0.2, 5.0])
+
+
 def test_a_fault_is_survived_no_later_than_by_the_control() -> None:
     """And behind a recovery every request is answered by the model; one that is struck itself does not count."""
     rows = [[*row(0, late=0.2, control=0.3), 0.6, False], [*row(1, stopped="rejected"), 0.1, False]]
@@ -82,6 +104,19 @@ def test_a_fault_is_survived_no_later_than_by_the_control() -> None:
     assert latest.holds
     assert answered.holds
     assert not figures.fault("killed", [row(late=0.4, control=0.3)], (0, 1))[0].holds
+
+
+def test_lateness_is_told_apart_by_whether_a_fault_struck() -> None:
+    """Struck, or less than half a second behind a fault, or else the machine's own."""
+    late = [
+        [*row(i, late=0.5), since_s, hit] for i, (since_s, hit) in enumerate([(0.1, False), (2.0, True), (2.0, False)])
+    ]
+    rows = [*late, [*row(3), 0.1, True]]
+    assert late_by_a_fault(rows) == (2, 3)
+    assert figures.late_note("killed", (2, 3)) == [
+        "killed: of 3 late requests 2 were struck or came shortly behind a fault"
+    ]
+    assert figures.late_note("killed", (0, 0)) == []
 
 
 @pytest.mark.parametrize(("name", "order"), [("fcfs", [1, 2, 3]), ("edf", [2, 3, 1]), ("least-laxity", [3, 2, 1])])

@@ -73,22 +73,36 @@ def alone(bench: Bench) -> None:
 
 def together(bench: Bench) -> None:
     turns, size = (1, 40) if bench.quick else (TURNS, TURN)
-    with Reasoner.load() as reasoner:
+    with Reasoner.load() as reasoner, Reasoner.load(isolated=True) as isolated:
         kept, floors_ns = bench.kept(reasoner), floors_of(reasoner, bench.questions)
         ((rate,),) = kept.piece("capacity", lambda: [[concurrent.capacity(reasoner, bench.questions)]])
         bench.notes.append(f"{TOGETHER}: capacity {rate:.1f} full thoughts a second")
-        crowds: figures.Crowds = {load: {name: [] for name in concurrent.DISCIPLINES} for load in concurrent.LOADS}
-        cells = [(load, turn, name) for turn in range(turns) for load in crowds for name in concurrent.DISCIPLINES]
+        names = (*concurrent.DISCIPLINES, concurrent.ISOLATED)
+        floors_of(isolated, bench.questions)  # compiles their formats
+        crowds: figures.Crowds = {load: {name: [] for name in names} for load in concurrent.LOADS}
+        cells = [(load, turn, name) for turn in range(turns) for load in crowds for name in names]
         for load, turn, name in _each(TOGETHER, cells):
             key = f"{TOGETHER}/{load}/{turn}/{name}"
             crowds[load][name] += asked(
                 kept.piece(
                     key,
                     lambda load=load, turn=turn, name=name: concurrent.turn(
-                        reasoner, bench.questions, floors_ns, rate, load, name, turn, size
+                        isolated if name == concurrent.ISOLATED else reasoner,
+                        bench.questions,
+                        floors_ns,
+                        rate,
+                        load,
+                        name,
+                        turn,
+                        size,
                     ),
                 )
             )
+        count = 10 if bench.quick else concurrent.REJECTIONS
+        times_ms = [
+            took_ms
+            for (took_ms,) in kept.piece("rejections", lambda: concurrent.rejections(reasoner, bench.questions, count))
+        ]
     for load, of in crowds.items():
         for name, rows in of.items():
             bench.tell(f"{load:g} × capacity, {name}", rows)
@@ -100,7 +114,8 @@ def together(bench: Bench) -> None:
             f"{load:g} times capacity, quality delivered on time a second: "
             + ", ".join(f"{name} {value:.1f} ({100 * rights[name]:.1f} % right)" for name, value in goodputs.items())
         )
-    bench.found += figures.concurrent(crowds)
+    bench.found += [*figures.concurrent(crowds), figures.rejected(times_ms)]
+    bench.notes.append(figures.rejections_note(times_ms))
 
 
 def under(fault: str) -> Callable[[Bench], None]:
@@ -115,6 +130,7 @@ def under(fault: str) -> Callable[[Bench], None]:
             )
         seen = asked([row[: len(Asked._fields)] for row in rows])
         bench.tell(fault, seen)
+        bench.notes += figures.late_note(fault, faults.late_by_a_fault(rows))
         bench.found += figures.fault(fault, seen, faults.normal_after_recovery(rows))
 
     return part

@@ -1,4 +1,7 @@
-"""Many clients of one engine: goodput under load, beside other ways of choosing whose step is next."""
+"""Many clients of one engine: goodput under load, beside other ways of choosing whose step is next, and punctuality.
+
+The disciplines are compared in one process. Ours also runs in a process of its own, which leaves the GIL to callers.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from anytime import Answer, Reasoner
 from anytime.ext.agenda import Agenda
 from anytime.runtime.intake import MOST_REQUESTS
 from anytime.runtime.questions import Question
-from anytime.scheduler.clock import NS_PER_S
-from bench.contenders import Request
+from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
+from bench.contenders import FALLBACK, Request, asked_format
 from bench.guarantee.asking import Asked, ask, draw, seen, waited_ns
 from bench.guarantee.disciplines import BASELINES, LeastLaxity
 from bench.guarantee.kept import Rows
@@ -23,9 +26,11 @@ CLIENTS = 32
 LOADS = (0.5, 0.9, 1.5, 3.0)
 OURS = "quotas"
 DISCIPLINES = (OURS, *BASELINES)
+ISOLATED = f"{OURS}, isolated"
 BUDGETS_MS = (20.0, 500.0)  # above the floor
 _CAPACITY_QUESTIONS, _LOOSE_S = 60, 5.0
 _LEAD_S = 0.05  # until the first arrival, for the threads to start
+REJECTIONS, _BURST_S = 200, 0.06
 
 
 def capacity(reasoner: Reasoner, questions: Sequence[Question], count: int = _CAPACITY_QUESTIONS) -> float:
@@ -99,8 +104,31 @@ def turn(
     """One turn of a discipline at a load; all disciplines get the same requests at the same instants."""
     seed = f"{load}/{number}"
     requests = draw(questions, count, BUDGETS_MS, floors_ns, seed)
+    if discipline == ISOLATED:
+        return crowd(reasoner, requests, load * rate, seed)
     install(reasoner, discipline, 1.0 / rate)
     try:
         return crowd(reasoner, requests, load * rate, seed)
     finally:
         install(reasoner, OURS, 1.0 / rate)
+
+
+def rejections(reasoner: Reasoner, questions: Sequence[Question], count: int) -> list[list[float]]:
+    """How long each of so many rejections took its caller, ms: requests come at once, until one finds no room."""
+    source, found = random.Random("rejections"), list[list[float]]()
+    while len(found) < count:
+        taken_in = []
+        while True:
+            question = source.choice(questions)
+            began_ns = MONOTONIC.now()
+            pending = reasoner.submit(
+                question.question, budget=_BURST_S, answer=asked_format(question), fallback=FALLBACK
+            )
+            if pending.job.stopped == "rejected":
+                pending.result()
+                found.append([(MONOTONIC.now() - began_ns) / NS_PER_MS])
+                break
+            taken_in.append(pending)
+        for pending in taken_in:
+            pending.result()
+    return found

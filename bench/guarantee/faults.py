@@ -38,6 +38,7 @@ _SLOWER = 50
 CLOCK = "clock-set-back"
 
 Inject = Callable[[], None]
+_FIELDS = len(Asked._fields)
 
 
 class Unruly:
@@ -67,10 +68,22 @@ class Unruly:
 @contextlib.contextmanager
 def hogs(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
     """Other programs take every core all the time."""
+    with _every_core_taken(), Reasoner.load(bundle) as reasoner:
+        yield reasoner, lambda: None
+
+
+@contextlib.contextmanager
+def hogs_isolated(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """The same, with the engine in a process of its own."""
+    with _every_core_taken(), _isolated(bundle) as reasoner:
+        yield reasoner, lambda: None
+
+
+@contextlib.contextmanager
+def _every_core_taken() -> Iterator[None]:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
-        with Reasoner.load(bundle) as reasoner:
-            yield reasoner, lambda: None
+        yield
     finally:
         for process in busy:
             process.kill()
@@ -140,6 +153,7 @@ def clock_set_back(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
 
 FAULTS = {
     "hogs": hogs,
+    "hogs-isolated": hogs_isolated,
     "slow-step": slow_step,
     "no-memory": no_memory,
     "file-deleted": file_deleted,
@@ -222,9 +236,19 @@ def _struck(reasoner: Reasoner, requests: Sequence[Request], inject: Inject, sou
 
 def normal_after_recovery(rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
     """Requests asked half a second or more behind the last fault and not struck themselves: answered, and in all."""
-    fields = len(Asked._fields)
-    calm = [Asked(*row[:fields]) for row in rows if row[fields] >= RECOVERY_S and not row[fields + 1]]
+    calm = [Asked(*row[:_FIELDS]) for row in rows if not _struck_or_near(row)]
     return sum(row.valid for row in calm), len(calm)
+
+
+def late_by_a_fault(rows: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """Late requests that a fault struck, or that came less than half a second behind one; and late ones in all."""
+    late = [row for row in rows if Asked(*row[:_FIELDS]).lateness_ms > 0]
+    return sum(map(_struck_or_near, late)), len(late)
+
+
+def _struck_or_near(row: Sequence[Any]) -> bool:
+    since_s, hit = row[_FIELDS:]
+    return bool(hit) or since_s < RECOVERY_S
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.guarantee.asking import Asked
-from bench.guarantee.concurrent import LOADS, OURS
+from bench.guarantee.concurrent import ISOLATED, LOADS, OURS
+from bench.guarantee.disciplines import BASELINES
 from bench.guarantee.gil import Held
 from bench.guarantee.soak import growth
 from bench.intervals import clopper_pearson
@@ -122,6 +123,12 @@ def fault(name: str, rows: Sequence[Asked], normal: tuple[int, int]) -> list[Fig
     ]
 
 
+def late_note(name: str, late: tuple[int, int]) -> list[str]:
+    """Whether it was the fault that made requests late, or the machine."""
+    by_fault, count = late
+    return [f"{name}: of {count} late requests {by_fault} were struck or came shortly behind a fault"] if count else []
+
+
 def gil_held(name: str, rows: Sequence[Asked], held: Sequence[Held]) -> list[Figure]:
     """While holds of the GIL come and go; ``rows`` are late by their native stamps. What was cut off says nothing."""
     pairs = [(row, of) for row, of in zip(rows, held, strict=True) if not of.cut_off]
@@ -176,11 +183,8 @@ def concurrent(crowds: Crowds) -> list[Figure]:
     """Many clients."""
     found = []
     for load in LOADS:
-        rows = [row for row in crowds[load][OURS] if row.stopped != "rejected"]
-        points = 100 * (statistics.fmean(late(rows)) - statistics.fmean(control_late(rows)))
-        name = f"{load:g} times capacity: late, ours minus control, percentage points"
-        found.append(Figure(name, round(points, 4), f"<= {100 * MOST_LATE:g}", points <= 100 * MOST_LATE + 1e-9))
-        found += [_goodput(load, baseline, crowds[load]) for baseline in crowds[load] if baseline != OURS]
+        found += [_lateness(load, name, crowds[load][name]) for name in (OURS, ISOLATED)]
+        found += [_goodput(load, baseline, crowds[load]) for baseline in BASELINES]
     lightest = crowds[LOADS[0]][OURS]
     rejected = statistics.fmean(row.stopped == "rejected" for row in lightest)
     found.append(
@@ -196,12 +200,27 @@ def concurrent(crowds: Crowds) -> list[Figure]:
             share >= LEAST_OF_PEAK,
         )
     )
-    rejections = [row.elapsed_ms for rows in crowds.values() for row in rows[OURS] if row.stopped == "rejected"]
-    if rejections:
-        median = statistics.median(rejections)
-        name = "a rejection, median, ms"
-        found.append(Figure(name, round(median, 4), f"< {MOST_REJECTION_MS:g}", median < MOST_REJECTION_MS))
     return found
+
+
+def _lateness(load: float, name: str, rows: Sequence[Asked]) -> Figure:
+    """Of those that were admitted."""
+    rows = [row for row in rows if row.stopped != "rejected"]
+    points = 100 * (statistics.fmean(late(rows)) - statistics.fmean(control_late(rows)))
+    title = f"{load:g} times capacity, {name}: late, ours minus control, percentage points"
+    return Figure(title, round(points, 4), f"<= {100 * MOST_LATE:g}", points <= 100 * MOST_LATE + 1e-9)
+
+
+def rejected(times_ms: Sequence[float]) -> Figure:
+    """What it costs to be told that there is no room."""
+    median = statistics.median(times_ms)
+    return Figure("a rejection, median, ms", round(median, 4), f"< {MOST_REJECTION_MS:g}", median < MOST_REJECTION_MS)
+
+
+def rejections_note(times_ms: Sequence[float]) -> str:
+    """The rest of their distribution."""
+    p99 = float(np.quantile(times_ms, 0.99))
+    return f"a rejection: {len(times_ms)} of them, p99 {p99:.3f} ms, at most {max(times_ms):.3f} ms"
 
 
 def _goodput(load: float, baseline: str, rows: dict[str, list[Asked]]) -> Figure:

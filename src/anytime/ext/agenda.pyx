@@ -9,8 +9,10 @@ from libc.string cimport memmove
 
 cdef struct Entry:
     long long key, ready_ns, mandatory_ns, granted_ns, slack_ns
+    long long resume_ns  # the time with which it goes on, where it is suspended; 0 where it is not
     int priority
-    bint begun, answered, closed  # closed: a stage of it did not fit, so none behind that one may be granted
+    bint begun, answered
+    bint closed  # a stage of it did not fit, so none behind that one may be granted
 
 
 cdef class Agenda:
@@ -74,7 +76,8 @@ cdef class Agenda:
         if self._count >= self._capacity:
             raise OverflowError(f"{self._count} requests are all there is room for")
         entry.key, entry.ready_ns, entry.mandatory_ns, entry.granted_ns = key, ready_ns, mandatory_ns, 0
-        entry.slack_ns, entry.priority, entry.begun, entry.answered, entry.closed = 0, priority, False, False, False
+        entry.slack_ns, entry.resume_ns, entry.priority = 0, 0, priority
+        entry.begun = entry.answered = entry.closed = False
         self._insert(entry)
 
     cpdef remove(self, long long key):
@@ -84,7 +87,7 @@ cdef class Agenda:
     cpdef move(self, long long key, long long ready_ns):
         """It must be ready at another instant from now on."""
         cdef Entry entry = self._take(self._find(key))
-        entry.ready_ns = ready_ns
+        entry.ready_ns, entry.resume_ns = ready_ns, 0
         self._insert(entry)
 
     cpdef begin(self, long long key):
@@ -98,6 +101,14 @@ cdef class Agenda:
             entry.granted_ns = max(0, entry.granted_ns - ns)
         else:
             entry.mandatory_ns = max(0, entry.mandatory_ns - ns)
+
+    cpdef suspend(self, long long key, long long resume_ns):
+        """It has used its time up: it stands still until others leave it so much, it is moved, or nobody else can run.
+
+        What others leave is looked at when time is shared out anew (``grant``).
+        """
+        cdef Entry *entry = &self._entries[self._find(key)]
+        entry.granted_ns, entry.resume_ns = 0, max(1, resume_ns)
 
     cpdef bint answer(self, long long key) except *:
         """It has its first answer: nothing more of it is mandatory. Whether that is news."""
@@ -134,17 +145,23 @@ cdef class Agenda:
 
         Mandatory parts first (imprecise computation, Liu et al. 1991), and the earliest deadline among them, as among
         thoughts: so every request soon has an answer in hand, and who comes later finds nothing undone for a thought.
-        ``rows`` more requests can be begun; the last row is kept for one whose turn it is.
+        ``rows`` more requests can be begun; the last row is kept for one whose turn it is. One that is suspended runs
+        only when nobody else can.
         """
-        cdef Py_ssize_t i, first = -1
+        cdef Py_ssize_t i, first = -1, suspended = -1
         cdef Entry *entry
         for i in range(self._count):
             entry = &self._entries[i]
-            if entry.begun or rows > 0:
+            if entry.resume_ns:
+                if suspended < 0:
+                    suspended = i
+            elif entry.begun or rows > 0:
                 if not entry.answered and (first < 0 or entry.begun or rows > 1):
                     return entry.key
                 if first < 0:
                     first = i
+        if first < 0:
+            first = suspended
         return -1 if first < 0 else self._entries[first].key
 
     cpdef long long until(self, long long key, long long now) except? -1:
@@ -216,7 +233,18 @@ cdef class Agenda:
                 self._entries[i].granted_ns += cost_ns
                 for j in range(i, self._count):
                     self._entries[j].slack_ns -= cost_ns
+        self._resume()
         return all_granted
+
+    cdef void _resume(self) noexcept nogil:
+        """Let those go on that may run for long enough, by what they are granted and all that nobody behind needs."""
+        cdef long long spare_ns = 0
+        cdef Py_ssize_t i
+        for i in range(self._count - 1, -1, -1):
+            if i == self._count - 1 or self._entries[i].slack_ns < spare_ns:
+                spare_ns = self._entries[i].slack_ns
+            if self._entries[i].granted_ns + spare_ns >= self._entries[i].resume_ns:
+                self._entries[i].resume_ns = 0
 
     def granted_ns(self, long long key):
         """Optional time it may still use."""

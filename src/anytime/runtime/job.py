@@ -128,6 +128,7 @@ class Job(msgspec.Struct, eq=False):
     until_ns: int = 0  # others need the engine from here on; at most ``ready_ns``
     started: bool = False
     answered: bool = False  # the instant answer was tried
+    resume_ns: int = 0  # its time is used up, and it stands still until others leave it so much
     effort: str | None = None  # of the thought under way
     lines: int = 1  # of thought side by side, that it began with
     cached_tokens: int = 0  # of the prompt, which an earlier request had run

@@ -88,6 +88,7 @@ class Loop:
     def _think(self) -> Steps:
         while self._team.width:
             taken = yield self._ahead
+            self._job.resume_ns = 0
             if self._job.cancelled:
                 return
             if taken is not None:
@@ -121,6 +122,8 @@ class Loop:
     def _go_on(self) -> Generator[None, None, bool]:
         """One step, probe or close, or all closes of the reserve; False when that was the last."""
         team, full = self._team, self._room() <= 0
+        if not self._fits():
+            return self._out_of_time()
         if team.over or full:
             return self._finish(full)
         if self._job.hurried:
@@ -134,8 +137,7 @@ class Loop:
             left_ns, team.context, self._close, self._answer_steps, self._probe_due(), False
         )
         if action == CLOSE:
-            yield from self._spend_reserve()
-            return False
+            return (yield from self._spend_reserve())
         if action == PROBE:
             self._offer(team.probe("probe"))
             return self._judge("early") if team.width else True
@@ -145,7 +147,9 @@ class Loop:
     def _ahead(self) -> Ahead | None:
         """What comes next, where that is nothing but more of one greedy thought."""
         team, job = self._team, self._job
-        if job.hurried or job.cancelled or team.over or self._limited or self._room() <= 0 or self._probe_due():
+        if job.hurried or job.cancelled or job.resume_ns or team.over or self._limited:
+            return None
+        if self._room() <= 0 or self._probe_due():
             return None
         burst = team.ahead()
         return Ahead(burst, self._most_steps()) if burst is not None else None
@@ -172,9 +176,6 @@ class Loop:
 
     def _finish(self, full: bool) -> bool:
         """Answer for good on the lines that end here; all of them when the context is full."""
-        if not self._fits():
-            self._job.stopped = "deadline"
-            return False
         if full and not self._team.over:
             self._job.reason = "the model's context is full"
         found = self._team.finish(every=full)
@@ -183,9 +184,6 @@ class Loop:
 
     def _cut(self) -> bool:
         """Close all lines at the plan's limit."""
-        if not self._fits():
-            self._job.stopped = "deadline"
-            return False
         return self._finished(self._team.finish(every=True), "early")
 
     def _finished(self, found: Sequence[Candidate], ending: Stopped) -> bool:
@@ -223,23 +221,37 @@ class Loop:
         self._team.extend(text)
         return True
 
-    def _spend_reserve(self) -> Generator[None, None, None]:
+    def _out_of_time(self) -> bool:
+        """No close fits any more: at its own deadline that is the end, but what others need now, they may yet leave.
+
+        It goes on with as much for thought as for the close behind it. Whether there may be time for more.
+        """
+        job = self._job
+        job.stopped = "deadline"
+        if job.until_ns == job.ready_ns:
+            return False
+        job.resume_ns = 2 * self._latency.closing_ns(self._team.context, self._close, self._answer_steps)
+        return True
+
+    def _spend_reserve(self) -> Generator[None, None, bool]:
         """Close the thought; what that leaves of the reserve buys more of it, each token with a close of its own.
 
         The reserve was an upper bound. Once an answer is in the bank, being likely to fit is enough for the next one:
-        should it not, the caller leaves with the one before. So others may have the engine between two of them.
+        should it not, the caller leaves with the one before. So others may have the engine between two of them. Whether
+        there may be time for more.
         """
         self._job.stopped = "deadline"
         while not self._job.cancelled and self._team.width and self._fits():
             if self._team.over or self._room() <= 0:
                 self._finish(self._room() <= 0)
-                return
+                return False
             if self._limited:
                 self._cut()
-                return
+                return False
             self._offer(self._team.probe("thought"))
             if self._team.width and self._fits():
                 yield
+        return not self._job.cancelled and self._team.width > 0 and self._out_of_time()
 
     def _offer(self, found: Sequence[Candidate]) -> None:
         for candidate in found:

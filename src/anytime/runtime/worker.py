@@ -7,7 +7,7 @@ stands still between two of its steps; its row of the engine keeps what it has t
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from anytime.errors import AnytimeError, StepTerminated, UsageError
 from anytime.ext.agenda import Agenda
@@ -191,6 +191,8 @@ class Worker:
                         self._unshared = True  # what more thought is worth is known better now
                     else:
                         self._agenda.spend(job.generation, took_ns)
+                    if job.resume_ns and job.generation in self._jobs:
+                        self._agenda.suspend(job.generation, job.resume_ns)
 
     def _next(self) -> Turn | None:
         """The request whose turn it is, once there is one, and who runs beside it; None when the Reasoner is closed."""
@@ -235,7 +237,13 @@ class Worker:
         return together(job, others, self._stretch_ns(job), self.machine, self._agenda, now)
 
     def _picked(self, now: int) -> int:
-        """Whose turn it is; a request that can wait no longer for a row takes one from the least urgent."""
+        """Whose turn it is.
+
+        A row goes from a suspended request to one that is not begun, and from the least urgent one to one that can wait
+        for it no longer.
+        """
+        if self.machine.free_rows < 2 and not all(job.started for job in self._jobs.values()):
+            self._end_for_its_row(job for job in self._jobs.values() if job.resume_ns)
         key = self._agenda.pick(self.machine.free_rows)
         first = self._jobs[self._agenda.pick(1)]
         if key == first.generation or first.started:
@@ -246,10 +254,15 @@ class Worker:
         spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
         if spare_ns >= self._stretch_ns(self._jobs[key]):
             return key
-        least = max(answered, key=lambda job: (-job.priority, job.ready_ns))
-        least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
-        self._retire(least)
+        self._end_for_its_row(answered)
         return first.generation
+
+    def _end_for_its_row(self, holding: Iterable[Job]) -> None:
+        """The least urgent of these, if any, ends with what it has."""
+        least = max(holding, key=lambda job: (-job.priority, job.ready_ns), default=None)
+        if least is not None:
+            least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
+            self._retire(least)
 
     def _retire(self, job: Job) -> None:
         """Let go of a request, and wake its caller."""

@@ -17,6 +17,7 @@ class Entry(msgspec.Struct):
     granted_ns: int = 0
     begun: bool = False
     answered: bool = False
+    resume_ns: int = 0
 
     @property
     def needs_ns(self) -> int:
@@ -43,11 +44,16 @@ class PlainAgenda:
         self.entries.remove(self._entry(key))
 
     def move(self, key: int, ready_ns: int) -> None:
-        self._entry(key).ready_ns = ready_ns
+        entry = self._entry(key)
+        entry.ready_ns, entry.resume_ns = ready_ns, 0
         self._sort()
 
     def begin(self, key: int) -> None:
         self._entry(key).begun = True
+
+    def suspend(self, key: int, resume_ns: int) -> None:
+        entry = self._entry(key)
+        entry.granted_ns, entry.resume_ns = 0, max(1, resume_ns)
 
     def answer(self, key: int) -> bool:
         entry = self._entry(key)
@@ -94,9 +100,10 @@ class PlainAgenda:
         return True
 
     def pick(self, rows: int) -> int:
-        able = [entry for entry in self.entries if entry.begun or rows > 0]
+        able = [entry for entry in self.entries if not entry.resume_ns and (entry.begun or rows > 0)]
         mandatory = [e for e in able if not e.answered and (e is able[0] or e.begun or rows > 1)]
-        return next((entry.key for entry in (*mandatory, *able)), -1)
+        suspended = [entry for entry in self.entries if entry.resume_ns]
+        return next((entry.key for entry in (*mandatory, *able, *suspended)), -1)
 
     def until(self, key: int, now: int) -> int:
         i = self.entries.index(self._entry(key))
@@ -127,6 +134,9 @@ class PlainAgenda:
                 closed.add(key)
             else:
                 entry.granted_ns += cost_ns
+        for i, entry in enumerate(self.entries):
+            if entry.granted_ns + min(self.slacks_ns(now)[i:]) >= entry.resume_ns:
+                entry.resume_ns = 0
         return not closed
 
     def keys(self) -> list[int]:
