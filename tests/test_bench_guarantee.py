@@ -108,10 +108,8 @@ def test_a_fault_is_survived_no_later_than_by_the_control() -> None:
 
 def test_lateness_is_told_apart_by_whether_a_fault_struck() -> None:
     """Struck, or less than half a second behind a fault, or else the machine's own."""
-    late = [
-        [*row(i, late=0.5), since_s, hit] for i, (since_s, hit) in enumerate([(0.1, False), (2.0, True), (2.0, False)])
-    ]
-    rows = [*late, [*row(3), 0.1, True]]
+    late = row(late=0.5)
+    rows = [[*late, 0.1, False], [*late, 2.0, True], [*late, 2.0, False], [*row(), 0.1, True]]
     assert late_by_a_fault(rows) == (2, 3)
     assert figures.late_note("killed", (2, 3)) == [
         "killed: of 3 late requests 2 were struck or came shortly behind a fault"

@@ -21,7 +21,7 @@ from anytime.runtime.bank import Candidate
 from anytime.runtime.engine import Burst
 from anytime.runtime.job import Ahead, Job, Machine, Steps
 from anytime.runtime.policies.policy import CONCLUDE, Extend, Plan, View
-from anytime.scheduler.admission import MOST_STEPS
+from anytime.scheduler.admission import MOST_STEPS, resume_ns
 
 PROBE_SHARE = 0.04  # of the thinking time may go into probes
 _LEAST_PROBE_SPACING = 8
@@ -224,13 +224,13 @@ class Loop:
     def _out_of_time(self) -> bool:
         """No close fits any more: at its own deadline that is the end, but what others need now, they may yet leave.
 
-        It goes on with as much for thought as for the close behind it. Whether there may be time for more.
+        Whether there may be time for more.
         """
         job = self._job
         job.stopped = "deadline"
         if job.until_ns == job.ready_ns:
             return False
-        job.resume_ns = 2 * self._latency.closing_ns(self._team.context, self._close, self._answer_steps)
+        job.resume_ns = resume_ns(self._latency.closing_ns(self._team.context, self._close, self._answer_steps))
         return True
 
     def _spend_reserve(self) -> Generator[None, None, bool]:

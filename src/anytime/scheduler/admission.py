@@ -135,6 +135,11 @@ def thought_ns(work: Work, tokens: float, profile: LatencyProfile) -> int:
     return round(profile.segment_margin(round(tokens)) * steps_ns) + closing_ns
 
 
+def resume_ns(closing_ns: int) -> int:
+    """With how much a thought that stands still goes on: as much for thinking as for the close behind it."""
+    return 2 * closing_ns
+
+
 def conclude_ns(work: Work, thought_tokens: int, profile: LatencyProfile, blocking_ns: int) -> int:
     """An upper bound of closing a thought of so many tokens, behind what cannot be interrupted any more."""
     closing_ns = profile.latency().closing_ns(work.prompt_tokens + thought_tokens, work.close_tokens, work.answer_steps)
