@@ -5,28 +5,20 @@ from __future__ import annotations
 import io
 import itertools
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
-from highway_env.envs.highway_env import HighwayEnv
 from rich.console import Console
 
 from anytime.errors import StepTerminated
 from anytime.ext.latency import Latency
 from anytime.node.messages import Scene
-from anytime.node.messages import Vehicle as Seen
 from anytime.runtime.engine import Burst, Row
 from anytime.runtime.loading import open_bundle
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 from anytime.scheduler.profile import Cell, LatencyProfile
 from anytime.testing import MockClock, ScriptedEngine
-from bench.highway import figures
-from bench.highway.runs import Finished, run_all
-from examples.highway.contenders import CONTENDERS, IDM, REFLEXES, THINKERS, Said, reflex, teacher, time_to_collision
+from examples.highway.contenders import CONTENDERS, IDM, REFLEXES, THINKERS, Said, reflex, teacher
 from examples.highway.episode import AtOnce, Episode, Moment, OneByOne, drive, period_of, steps_a_period
 from examples.highway.live import LiveDriver
 from examples.highway.lockstep import LockstepClock
@@ -34,112 +26,10 @@ from examples.highway.paced import Drawn, PacedEngine, residuals_of, slowed
 from examples.highway.recording import Recorder
 from examples.highway.render import svg
 from examples.highway.setting import Setting, pace_for
-from examples.highway.traffic import Highway, Wheel, scene_of, traffic
 from examples.highway.view import panel
 from tests.conftest import make_profile
 
 PERIOD_NS = 200 * NS_PER_MS
-STEP_S = 1 / 15
-ACTIONS = ("FASTER", "LANE_LEFT", "IDLE", "LANE_RIGHT", "SLOWER")
-
-
-def states(kind: type[HighwayEnv], seed: int, steps: int) -> list[list[tuple[Any, ...]]]:
-    """Everything about every vehicle, step by step, while our car does this and that."""
-    environment, found = traffic(seed, kind), []
-    for step in range(steps):
-        if step % 15 == 0:
-            environment.vehicle.act(ACTIONS[step // 15 % len(ACTIONS)])
-        environment.road.act()
-        environment.road.step(STEP_S)
-        found.append(
-            [
-                (*v.position.tolist(), v.heading, v.speed, v.crashed, v.lane_index, v.target_lane_index)
-                for v in environment.road.vehicles
-            ]
-        )
-    return found
-
-
-@pytest.mark.parametrize("seed", [0, 13])
-def test_the_traffic_is_highway_env_s_to_the_last_bit(seed: int) -> None:
-    """Looking up less changes no position, heading, speed, lane or crash of any vehicle."""
-    ours, theirs = states(Highway, seed, 60), states(HighwayEnv, seed, 60)
-    assert ours == theirs
-    if seed == 13:
-        assert any(crashed for *_, crashed, _, _ in theirs[-1])
-
-
-def test_a_scene_is_what_the_car_sees() -> None:
-    """Gaps and speeds are those of the vehicles, and lanes count from 1 at the left."""
-    environment = traffic(0)
-    scene = scene_of(environment)
-    car, others = environment.vehicle, environment.road.vehicles
-    assert (scene.lanes, scene.lane, scene.speed_m_s) == (4, car.lane_index[2] + 1, 25.0)
-    nearest = min((v for v in others if v is not car), key=lambda v: abs(v.position[0] - car.position[0]))
-    assert Seen(nearest.lane_index[2] + 1, nearest.position[0] - car.position[0], nearest.speed) in scene.vehicles
-    assert car.position[0] not in [car.position[0] + v.gap_m for v in scene.vehicles]
-
-
-class Road:
-    """A car alone on the road, steered by decisions."""
-
-    def __init__(self, lane: int) -> None:
-        self.environment = traffic(0)
-        self.car = self.environment.vehicle
-        self.environment.road.vehicles = [self.car]
-        self.car.position = np.array([100.0, 4.0 * lane])
-        self.car.on_state_update()
-        self.car.target_lane_index = self.car.lane_index
-        self.wheel = Wheel(self.car)
-
-    def go(self, decisions: Iterator[str], seconds: float) -> None:
-        for step in range(round(seconds / STEP_S)):
-            if step % 3 == 0:
-                self.wheel.decide(next(decisions))
-            self.wheel.act()
-            self.environment.road.act()
-            self.environment.road.step(STEP_S)
-
-
-def test_a_lane_change_is_finished_before_the_next() -> None:
-    """The same change decided five times a second crosses one lane, and the next only when that is done."""
-    road = Road(lane=3)
-    road.go(itertools.repeat("LANE_LEFT"), 1.0)
-    assert road.car.target_lane_index[2] == 2
-    road.go(itertools.repeat("LANE_LEFT"), 1.0)
-    assert road.car.target_lane_index[2] == 1
-
-
-def test_a_held_lane_change_is_one_change() -> None:
-    """A decision that holds for long because no other comes does not start a second one."""
-    road = Road(lane=3)
-    road.wheel.decide("LANE_LEFT")
-    for _ in range(60):
-        road.wheel.act()
-        road.environment.road.act()
-        road.environment.road.step(STEP_S)
-    assert road.car.lane_index[2] == road.car.target_lane_index[2] == 2
-    assert abs(road.car.position[1] - 8.0) < 0.2
-
-
-def test_faster_and_slower_hold_while_they_are_in_force() -> None:
-    """Each goes on until another decision comes, within the target speeds."""
-    road = Road(lane=1)
-    road.go(itertools.repeat("FASTER"), 6.0)
-    assert road.car.speed == pytest.approx(34.0, abs=0.5)
-    road.go(itertools.repeat("IDLE"), 1.0)
-    assert road.car.speed == pytest.approx(34.0, abs=0.5)
-    road.go(itertools.repeat("SLOWER"), 10.0)
-    assert road.car.speed == pytest.approx(10.0, abs=0.5)
-
-
-def test_the_rules_decide_as_they_say() -> None:
-    """The teacher's and the time-to-collision rule brake, pull out or go faster in scenes that leave no doubt."""
-    jam = [Seen(lane, gap, 10.0) for lane in (1, 2, 3) for gap in (-12.0, 12.0)]
-    for rule in (teacher, time_to_collision):
-        assert rule(Scene(lanes=4, lane=2, speed_m_s=25.0, vehicles=jam)) == "SLOWER"
-        assert rule(Scene(lanes=4, lane=2, speed_m_s=20.0, vehicles=[])) == "FASTER"
-        assert rule(Scene(lanes=4, lane=1, speed_m_s=25.0, vehicles=[Seen(1, 30.0, 15.0)])) == "LANE_RIGHT"
 
 
 class Late:
@@ -334,75 +224,6 @@ def test_on_the_wall_clock(setting: Setting) -> None:
     assert episode.live
     assert episode.periods == 3
     assert setting.loaded.engine.free_rows == setting.loaded.engine.spec.max_rows
-
-
-def test_finished_drives_are_not_driven_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was broken off goes on where it was, and another machine's file is refused."""
-    setting: Any = type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0})()
-    driven: list[tuple[str, int]] = []
-
-    def counted(setting: Setting, name: str, seed: int) -> Episode:
-        driven.append((name, seed))
-        return drive(name, seed, PERIOD_NS, AtOnce(reflex(name, seed)), duration_s=0.2)
-
-    monkeypatch.setattr("bench.highway.runs.simulated", counted)
-    file = tmp_path / "drives.jsonl"
-    run_all(setting, Finished(file, "here"), [("teacher", 0, False), ("slower", 0, False)])
-    file.write_text(file.read_text()[:-40])
-    finished = Finished(file, "here")
-    run_all(setting, finished, [("teacher", 0, False), ("slower", 0, False), ("teacher", 1, False)])
-    assert driven == [("teacher", 0), ("slower", 0), ("slower", 0), ("teacher", 1)]
-    assert Finished(file, "here").episodes == finished.episodes
-    with pytest.raises(SystemExit, match="move it away"):
-        Finished(file, "there")
-
-
-def episodes(name: str, scores: list[float], live: bool = False) -> list[Episode]:
-    """Drives that ended with these scores; 0 is a crash at 20 m/s."""
-    return [
-        Episode(
-            contender=name,
-            seed=seed,
-            pace=1.0,
-            period_ms=200.0,
-            live=live,
-            success=score > 0.0,
-            mean_speed_m_s=score or 20.0,
-            driven_s=30.0,
-            periods=150,
-            decisions=100,
-            held=50,
-            late=3,
-            age_ms=100.0,
-            oldest_ms=180.0,
-            sources={"thought": 100},
-            actions={"IDLE": 100},
-        )
-        for seed, score in enumerate(scores)
-    ]
-
-
-def test_figures_hold_and_are_missed() -> None:
-    """Better on every seed holds; better only by chance does not; as good as the teacher is enough."""
-    drives = {
-        "reasoner": episodes("reasoner", [20.0, 21.0, 19.0, 20.0] * 5),
-        "instant": episodes("instant", [18.0, 0.0, 17.0, 18.0] * 5),
-        "unconstrained": episodes("unconstrained", [21.0, 20.0, 20.0, 19.0] * 5),
-        "teacher": episodes("teacher", [20.0, 21.0, 19.0, 20.0] * 5),
-    }
-    instant, unconstrained, teacher = figures.figures(drives)
-    assert [instant.holds, unconstrained.holds, teacher.holds] == [True, False, True]
-    assert instant.measured.startswith("+6.75 m/s")
-    drives["teacher"] = episodes("teacher", [22.0, 22.5, 22.0, 21.0] * 5)
-    assert not figures.figures(drives)[2].holds
-    live = {"reasoner": episodes("reasoner", [20.0, 0.0, 0.0, 0.0], live=True)}
-    assert not figures.live_figures(live, drives)[0].holds
-    rows = figures.table(drives, live, setting_like()).row_count
-    assert rows == 5
-
-
-def setting_like() -> Any:
-    return type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0, "thought_ns": 2 * PERIOD_NS})()
 
 
 def test_a_drive_can_be_watched_and_drawn() -> None:

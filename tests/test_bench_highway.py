@@ -1,0 +1,86 @@
+"""The highway bench: drives are kept, figures hold and are missed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anytime.scheduler.clock import NS_PER_MS
+from bench.highway import figures
+from bench.highway.runs import Finished, run_all
+from examples.highway.contenders import reflex
+from examples.highway.episode import AtOnce, Episode, drive
+from examples.highway.setting import Setting
+
+PERIOD_NS = 200 * NS_PER_MS
+
+
+def test_finished_drives_are_not_driven_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was broken off goes on where it was, and another machine's file is refused."""
+    setting: Any = type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0})()
+    driven: list[tuple[str, int]] = []
+
+    def counted(setting: Setting, name: str, seed: int) -> Episode:
+        driven.append((name, seed))
+        return drive(name, seed, PERIOD_NS, AtOnce(reflex(name, seed)), duration_s=0.2)
+
+    monkeypatch.setattr("bench.highway.runs.simulated", counted)
+    file = tmp_path / "drives.jsonl"
+    run_all(setting, Finished(file, "here"), [("teacher", 0, False), ("slower", 0, False)])
+    file.write_text(file.read_text()[:-40])
+    finished = Finished(file, "here")
+    run_all(setting, finished, [("teacher", 0, False), ("slower", 0, False), ("teacher", 1, False)])
+    assert driven == [("teacher", 0), ("slower", 0), ("slower", 0), ("teacher", 1)]
+    assert Finished(file, "here").episodes == finished.episodes
+    with pytest.raises(SystemExit, match="move it away"):
+        Finished(file, "there")
+
+
+def episodes(name: str, scores: list[float], live: bool = False) -> list[Episode]:
+    """Drives that ended with these scores; 0 is a crash at 20 m/s."""
+    return [
+        Episode(
+            contender=name,
+            seed=seed,
+            pace=1.0,
+            period_ms=200.0,
+            live=live,
+            success=score > 0.0,
+            mean_speed_m_s=score or 20.0,
+            driven_s=30.0,
+            periods=150,
+            decisions=100,
+            held=50,
+            late=3,
+            age_ms=100.0,
+            oldest_ms=180.0,
+            sources={"thought": 100},
+            actions={"IDLE": 100},
+        )
+        for seed, score in enumerate(scores)
+    ]
+
+
+def test_figures_hold_and_are_missed() -> None:
+    """Better on every seed holds; better only by chance does not; as good as the teacher is enough."""
+    drives = {
+        "reasoner": episodes("reasoner", [20.0, 21.0, 19.0, 20.0] * 5),
+        "instant": episodes("instant", [18.0, 0.0, 17.0, 18.0] * 5),
+        "unconstrained": episodes("unconstrained", [21.0, 20.0, 20.0, 19.0] * 5),
+        "teacher": episodes("teacher", [20.0, 21.0, 19.0, 20.0] * 5),
+    }
+    instant, unconstrained, teacher = figures.figures(drives)
+    assert [instant.holds, unconstrained.holds, teacher.holds] == [True, False, True]
+    assert instant.measured.startswith("+6.75 m/s")
+    drives["teacher"] = episodes("teacher", [22.0, 22.5, 22.0, 21.0] * 5)
+    assert not figures.figures(drives)[2].holds
+    live = {"reasoner": episodes("reasoner", [20.0, 0.0, 0.0, 0.0], live=True)}
+    assert not figures.live_figures(live, drives)[0].holds
+    rows = figures.table(drives, live, setting_like()).row_count
+    assert rows == 5
+
+
+def setting_like() -> Any:
+    return type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0, "thought_ns": 2 * PERIOD_NS})()
