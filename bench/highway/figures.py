@@ -16,6 +16,7 @@ from examples.highway.setting import Setting
 
 ASKED, TEACHER = "reasoner", "teacher"
 BEATEN = ("instant", "unconstrained")
+COMPARED = (ASKED, *BEATEN, TEACHER)
 _RESAMPLES = 10_000
 
 Drives = Mapping[str, Sequence[Episode]]  # of every contender, by seed
@@ -85,7 +86,7 @@ def _cells(name: str, episodes: Sequence[Episode], drives: Drives) -> list[str]:
 def figures(drives: Drives) -> list[Figure]:
     """What the reasoner at the period was asked to reach; only against whom there are drives of."""
     found = []
-    for name in (*BEATEN, TEACHER):
+    for name in COMPARED[1:]:
         if ASKED not in drives or name not in drives:
             continue
         mean, low, high = interval(paired(drives[ASKED], drives[name]))

@@ -114,12 +114,11 @@ class Unchanged:
 
 
 def slowed(profile: LatencyProfile, pace: float) -> LatencyProfile:
-    """The profile of a processor that is ``pace`` times slower."""
+    """The profile of an engine that is ``pace`` times slower. Waking up a caller takes no longer."""
     fit = profile.fit
     coefficients = {name: pace * getattr(fit, name) for name in ("alpha", "beta", "gamma", "p", "q")}
     return msgspec.structs.replace(
         profile,
-        delivery_ns=round(pace * profile.delivery_ns),
         fit=msgspec.structs.replace(
             fit,
             **coefficients,

@@ -20,6 +20,7 @@ from examples.highway.traffic import scene_of
 
 _SEEDS = range(1_000_000, 1_000_003)  # of no comparison
 _SCENES = 60
+THOUGHT_NS = NS_PER_S  # late by what a car does in five periods
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Setting(msgspec.Struct, frozen=True):
 def open_setting(pace: float | None = None, profile: Path | None = None) -> Setting:
     """The reference reasoner with its profile on this machine, slowed down, and the period for that.
 
-    Without a pace, by as much as brings the period to its longest, 200 ms.
+    Without a pace, by as much as makes a whole thought take a second.
 
     Raises:
         BundleError, EngineError, ProfileError: as ``Reasoner.load``.
@@ -65,8 +66,8 @@ def open_setting(pace: float | None = None, profile: Path | None = None) -> Sett
 
 
 def pace_for(thought_ns: int) -> float:
-    """How many times slower a machine must be for half a whole thought to take the longest period."""
-    return max(1.0, math.ceil(10 * 2 * LONGEST_PERIOD_NS / thought_ns) / 10)
+    """How many times slower a machine must be for a whole thought to take ``THOUGHT_NS``."""
+    return max(1.0, math.ceil(10 * THOUGHT_NS / thought_ns) / 10)
 
 
 def _at_pace(loaded: Loaded, measured: LatencyProfile, pace: float) -> Setting:
