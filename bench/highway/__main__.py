@@ -18,18 +18,14 @@ SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
 COMPARED_SEEDS = 300  # of those that figures compare, for a crash in twenty is rare
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
 PACE = "as on a machine X times slower than this one; default: as slow as makes a whole thought take a second"
+SEEDS_HELP = f"drives of each; default {SEEDS}, and {COMPARED_SEEDS} of {', '.join(COMPARED)}"
 LIVE = ("reasoner", "instant", "unconstrained")
 
 
 def options() -> argparse.Namespace:
     wanted = parser("highway", __doc__ or "")
     wanted.add_argument("--contenders", metavar="NAME,NAME", help=f"some of: {', '.join(CONTENDERS)}")
-    wanted.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help=f"drives of each, default {SEEDS}, and {COMPARED_SEEDS} of {', '.join(COMPARED)}",
-    )
+    wanted.add_argument("--seeds", type=int, metavar="N", help=SEEDS_HELP)
     wanted.add_argument("--live", type=int, metavar="N", help=f"seeds that are driven live too, default {LIVE_SEEDS}")
     wanted.add_argument("--live-contenders", metavar="NAME,NAME", help=f"who does, default {','.join(LIVE)}")
     wanted.add_argument("--pace", type=float, metavar="X", help=PACE)
