@@ -11,7 +11,6 @@ import pytest
 from anytime import Text
 from anytime.errors import BudgetError, PromptError, UsageError
 from anytime.runtime.pending import Pending
-from anytime.runtime.policies.policy import Following, Plan, View
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler import batching
 from anytime.scheduler.clock import NS_PER_MS
@@ -247,61 +246,6 @@ def test_a_thousand_cancellations_disturb_nobody(make_reasoner: MakeReasoner) ->
     engine.released.set()
     assert pending.result().stopped == "complete"
     assert set(engine.generations) == {pending.job.generation}
-
-
-def test_an_urgent_request_takes_the_row_of_the_least_urgent(make_reasoner: MakeReasoner) -> None:
-    """With every row in use it waits as long as it can; then the latest deadline ends with what it has found."""
-    reasoner, engine, clock = make_reasoner(lambda tokens: 10, kind=HeldEngine, hold_at=10**6, max_rows=1)
-    assert isinstance(engine, HeldEngine)
-    engine.hold_at = 30
-    patient = reasoner.submit("what", budget=5.0, **ASK)
-    assert engine.reached.wait(PATIENCE_S)
-    urgent = reasoner.submit("what", budget=0.05, **ASK)
-    engine.released.set()
-    assert urgent.result().valid
-    ended = patient.result()
-    assert ended.valid
-    assert "row of the engine was needed" in ended.reason
-    assert clock.now() < 2 * 10**9
-
-
-class AgainAndAgain(Following):
-    """Thinks three tokens at a time and answers: most of its steps are a close with a whole answer."""
-
-    def begin(self, view: View) -> Plan:
-        return Plan(limit=3)
-
-    def judge(self, view: View) -> Plan:
-        return Plan(limit=3)
-
-
-@pytest.mark.parametrize("budget_ms", range(24, 60, 3))
-def test_a_row_is_taken_before_a_whole_answer_of_another_is_too_much(
-    budget_ms: int, make_reasoner: MakeReasoner
-) -> None:
-    """What waits for a row counts on the longest step of whoever goes on, not on one run of the engine."""
-    reasoner, engine, _ = make_reasoner(lambda tokens: 10, kind=HeldEngine, hold_at=30, max_rows=1)
-    assert isinstance(engine, HeldEngine)
-    reasoner.submit("what", budget=5.0, answer=Text(16), fallback="stop", policy=AgainAndAgain())
-    assert engine.reached.wait(PATIENCE_S)
-    urgent = reasoner.submit("what", budget=budget_ms / 1000, **ASK)
-    engine.released.set()
-    answer = urgent.result()
-    assert answer.valid or (answer.stopped == "rejected" and "too little" in answer.reason)
-    assert answer.valid or budget_ms < 50
-
-
-def test_every_row_is_given_back(make_reasoner: MakeReasoner) -> None:
-    """Requests that end, are cancelled, superseded or dropped leave no row behind."""
-    reasoner, engine, _, first = busy(make_reasoner)
-    asked = [reasoner.submit("what", budget=0.2, topic="t", **ASK) for _ in range(5)]
-    asked += [reasoner.submit("what", budget=0.2, **ASK) for _ in range(5)]
-    asked[-1].cancel()
-    engine.released.set()
-    for pending in (first, *asked):
-        pending.result()
-    reasoner.close()
-    assert engine.free_rows + reasoner._machine.prefixes.parked == engine.spec.max_rows
 
 
 @pytest.mark.parametrize(
