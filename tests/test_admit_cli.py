@@ -263,7 +263,7 @@ def test_another_device_needs_its_own_profile(tmp_path: Path, measured: LatencyP
     """Without a profile from there nothing is said of it; with one of another architecture neither."""
     file, profile = written(tmp_path, table()), tmp_path / "profile.json"
     profile.write_bytes(msgspec.json.encode(measured))
-    for args in ([], ["--profile", profile], ["--estimate"]):
+    for args in ([], ["--profile", profile]):
         refused = admit(file, "--target", "generic-arm64", *args)
         assert refused.exit_code == 2
         assert "measured on that device" in refused.stderr
