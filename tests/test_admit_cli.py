@@ -302,3 +302,18 @@ def test_the_same_profile_decides_the_same(tmp_path: Path, measured: LatencyProf
 def test_names_are_no_markup(tmp_path: Path) -> None:
     """A name in brackets is printed as it is."""
     assert "[red]x" in admit(written(tmp_path, table(name="[red]x"))).stdout
+
+
+def test_estimated_times_must_be_asked_for(tmp_path: Path) -> None:
+    """``--estimate`` alone plans with published figures of the device, and says so; without it nothing is said."""
+    file = written(tmp_path, table(period="2s"))
+    assert admit(file, "--target", "orin-nano-super").exit_code == 2
+    code, record = record_of(file, "--target", "orin-nano-super", "--estimate")
+    assert (code, record["profile"]["estimated"], record["profile"]["processor"]) == (0, True, "orin-nano-super")
+    told = admit(file, "--target", "orin-nano-super", "--estimate").stdout
+    assert "estimated from published figures" in told
+    assert "measured under another key" not in told
+    refused = admit(file, "--target", "raspberry-pi-5", "--estimate")
+    assert refused.exit_code == 1
+    assert "no estimate" in refused.stderr
+    assert record_of(file)[1]["profile"]["estimated"] is False

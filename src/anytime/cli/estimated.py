@@ -111,8 +111,12 @@ def print_published(rows: list[dict[str, Any]]) -> None:
         table.add_column(heading, justify="right")
     for row in rows:
         name = row["target"] + (" *" if row["fitted"] else "")
-        decode = (f"{row['tokens_s']:.1f}", f"{row['estimated_tokens_s']:.1f}", f"{row['step_error']:+.0%}")
-        prefill = (f"{row['prefill_ms']:.1f}", f"{row['estimated_prefill_ms']:.1f}", f"{row['prefill_error']:+.0%}")
+        decode = (f"{row['tokens_s']:.1f}", f"{row['estimated_tokens_s']:.1f}", _percent(row["step_error"]))
+        prefill = (f"{row['prefill_ms']:.1f}", f"{row['estimated_prefill_ms']:.1f}", _percent(row["prefill_error"]))
         table.add_row(name, row["model"], str(row["prompt_tokens"]), *decode, *prefill)
     out.print(table)
     out.print("* fitted to these rows; of the others nothing was used. Errors of times: + is slower than published")
+
+
+def _percent(share: float) -> str:
+    return f"{round(share, 2) + 0.0:+.0%}"  # no minus before a zero

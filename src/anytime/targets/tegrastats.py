@@ -62,18 +62,19 @@ class Tegrastats:
         """
         assert self._child.stdout is not None
         unreadable = 0
-        for raw in self._child.stdout:
-            line = raw.decode("utf-8", "replace")
-            reading = parse(line)
-            unreadable = 0 if reading else unreadable + 1
-            if reading:
-                yield reading
-            elif unreadable >= _MOST_UNREADABLE:
-                self.close()
-                raise TargetError(
-                    f"tegrastats prints no clocks ({line.strip()[:80]!r}): clocks are no longer watched; see what "
-                    "'tegrastats' prints, and whether it needs root here"
-                )
+        with self._child.stdout as lines:
+            for raw in lines:
+                line = raw.decode("utf-8", "replace")
+                reading = parse(line)
+                unreadable = 0 if reading else unreadable + 1
+                if reading:
+                    yield reading
+                elif unreadable >= _MOST_UNREADABLE:
+                    self.close()
+                    raise TargetError(
+                        f"tegrastats prints no clocks ({line.strip()[:80]!r}): clocks are no longer watched; see what "
+                        "'tegrastats' prints, and whether it needs root here"
+                    )
         if not self._closed:
             raise TargetError(
                 f"tegrastats ended by itself (exit code {self._child.wait()}): clocks are no longer watched; see what "
