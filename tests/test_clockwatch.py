@@ -140,6 +140,16 @@ def test_without_measured_clocks_the_highest_seen_count(profile: LatencyProfile)
     assert noted(profile, FULL, SLOW, measured_at=Reading()).factor == pytest.approx(3199 / 1600)
 
 
+def test_only_a_drop_deeper_than_any_before_is_a_warning(
+    profile: LatencyProfile, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Clocks that go up and down with every question do not fill the log."""
+    with caplog.at_level(logging.DEBUG, "anytime"):
+        noted(profile, SLOW, FULL, SLOW, FULL, SLOW, Reading(1020, 800, True, ("software power cap",)))
+    assert [found.levelname for found in caplog.records] == ["WARNING", "DEBUG", "DEBUG", "WARNING"]
+    assert "memory 800 MHz (software power cap) instead of GPU 1020 MHz and memory 3199 MHz" in caplog.text
+
+
 def test_a_drop_is_told_once_and_again_when_it_deepens(profile: LatencyProfile) -> None:
     """In between, what steps take corrects it: the same reading does not raise the factor anew."""
     pace = noted(profile)

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from anytime.cli import profile as profiling
 from anytime.cli.main import app
-from anytime.targets import jetson, load_targets
+from anytime.runtime.loading import open_bundle
+from anytime.targets import Condition, jetson, load_targets
 from anytime.targets.published import PUBLISHED
 from anytime.targets.target import Figure
 from tests.doubles_nvml import FakeNvml, NVMLError
@@ -69,7 +72,9 @@ def test_a_mode_a_budget_and_a_precision_count() -> None:
     assert slow["mode"] == "15W"
     little = record("--estimate", "reference", "--target", "thor", "--budget", "3ms")
     assert little["token_cap"] == {"3": None}
-    assert little["unverified"] == ["bandwidth_gb_s", "emc_mhz", "gpu_mhz"]
+    assert little["unverified"] == ["bandwidth_gb_s"]
+    slower = record("--estimate", "reference", "--target", "thor", "--mode", "120W")
+    assert slower["unverified"] == ["bandwidth_gb_s", "emc_mhz", "gpu_mhz"]
     told = targets("--estimate", "reference", "--target", "thor", "--budget", "3ms").stdout
     assert "below floor" in told
     assert "bandwidth_gb_s" in told
@@ -140,6 +145,28 @@ def test_detect_without_a_gpu_describes_the_rest(monkeypatch: pytest.MonkeyPatch
     result = targets("--detect")
     assert result.exit_code == 0
     assert "generic" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("linux", "gpu", "told"), [("36.4.3", "none", True), ("", "NVIDIA H200", True), ("", "none", False)]
+)
+def test_a_profile_warns_of_clocks_that_its_engine_depends_on(
+    monkeypatch: pytest.MonkeyPatch, linux: str, gpu: str, told: bool
+) -> None:
+    """Before measuring on a Jetson, or on a GPU; an engine on another machine's processor depends on neither."""
+    seen = Condition("", "", linux, "", "unknown", None, None, (), ("the GPU clock is not locked",))
+    monkeypatch.setattr(profiling, "here", lambda: seen)
+    loaded = open_bundle(None)
+    loaded = msgspec.structs.replace(loaded, key=msgspec.structs.replace(loaded.key, gpu=gpu))
+    assert profiling._about_clocks(loaded) == (seen.warnings if told else ())
+
+
+def test_a_default_mode_slower_than_the_estimate_is_said() -> None:
+    """An AGX Orin comes in MODE_30W, at half of its GPU's clock and parts."""
+    told = targets("--estimate", "reference", "--target", "agx-orin-64")
+    assert "--mode MODE_30W" in told.stdout
+    assert "--mode" not in targets("--estimate", "reference", "--target", "agx-orin-64", "--mode", "MAXN").stdout
+    assert record("--estimate", "reference", "--target", "rtx-4090")["default_mode"] is None
 
 
 def test_the_page_has_the_table_of_published_figures() -> None:

@@ -17,7 +17,6 @@ from anytime.scheduler.clock import NS_PER_MS, seconds_to_ns
 from anytime.scheduler.estimate import estimated_profile
 from anytime.targets import Target
 from anytime.targets.published import checks
-from anytime.targets.target import Figure
 
 
 def estimate_of(
@@ -47,8 +46,9 @@ def estimate_of(
         "bundle": bundle.id,
         "target": target.name,
         "mode": mode,
+        "default_mode": next((one.name for one in target.power_modes if one.default), None),
         "precision": profile.key.precision,
-        "unverified": sorted(_unverified(target)),
+        "unverified": sorted(_unverified(target, mode)),
         "prompt_tokens": prompt_tokens,
         "prefill_ms": prefill_ns / NS_PER_MS,
         "step_ms": latency.run_ns(1, prompt_tokens) / NS_PER_MS,
@@ -58,9 +58,10 @@ def estimate_of(
     }
 
 
-def _unverified(target: Target) -> set[str]:
+def _unverified(target: Target, mode: str | None) -> set[str]:
     """The figures behind an estimate that could not be read on the page they are from."""
-    return {name for name, found in target.figures() if isinstance(found, Figure) and found.unverified}
+    used = {"bandwidth_gb_s", "fp16_tflops"} | ({"gpu_mhz", "emc_mhz", "tpcs"} if mode else set())
+    return {name for name, found in target.figures() if name in used and found.unverified}
 
 
 def print_estimate(found: dict[str, Any]) -> None:
@@ -77,6 +78,8 @@ def print_estimate(found: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     out.print(table)
+    if found["default_mode"] and not found["mode"]:
+        out.print(f"at its highest clocks; its default mode is another: --mode {found['default_mode']}", soft_wrap=True)
     if found["unverified"]:
         out.print(f"not read on the page named as their source: {', '.join(found['unverified'])}")
     err.print(Text.assemble(("warning: ", "yellow"), found["warning"]), soft_wrap=True)

@@ -14,10 +14,9 @@ from rich.text import Text
 from anytime.bundle import Bundle
 from anytime.cli.common import duration_s, err, out, reported
 from anytime.cli.estimated import estimate_of, print_estimate, print_published, published_rows
-from anytime.errors import TargetError, UsageError
-from anytime.targets import Condition, Target, condition, detect, load_targets, target_named
+from anytime.errors import UsageError
+from anytime.targets import Condition, Target, detect, here, load_targets, target_named
 from anytime.targets.jetson import Clock
-from anytime.targets.nvml import Nvml
 
 REFERENCE = "reference"
 
@@ -64,7 +63,7 @@ def targets(
         rows = published_rows()
         print(json.dumps({"published": rows})) if as_json else print_published(rows)
     elif look:
-        seen = _look()
+        seen = here()
         print(json.dumps(msgspec.to_builtins(seen))) if as_json else _print_condition(seen)
     else:
         _list(as_json)
@@ -73,22 +72,10 @@ def targets(
 def _target(name: str | None) -> Target:
     if name is not None:
         return target_named(name)
-    here = _look().target
-    if not here:
+    found = here().target
+    if not found:
         raise UsageError("no target describes this machine: give one with --target; 'anytime targets' lists them")
-    return target_named(here)
-
-
-def _look() -> Condition:
-    try:
-        gpu = Nvml()
-    except TargetError:  # none, or no way to ask it: most machines
-        gpu = None
-    try:
-        return condition(detect(), load_targets(), nvml=gpu)
-    finally:
-        if gpu is not None:
-            gpu.close()
+    return target_named(found)
 
 
 def _list(as_json: bool) -> None:

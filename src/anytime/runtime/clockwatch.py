@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PERIOD_NS = 200 * NS_PER_MS
 _NOTICED = 1.03  # clocks differ by a step or two from reading to reading
 NO_GPU = "none"
+_DEBUG, _WARNING = 10, 30  # of logging, which takes long to import
 
 
 class Source(Protocol):
@@ -35,8 +36,8 @@ class ClockWatch:
     """Tells a pace of every drop of the clocks below those that its profile was measured at.
 
     Where the profile does not know those, the highest seen since count. A drop is told once, and again when it deepens:
-    what steps take is known better from then on. That it is over is told too. Nothing that goes wrong here disturbs
-    anybody; it is logged.
+    what steps take is known better from then on. That it is over is told too. The log has a warning of a drop deeper
+    than any before, and of whatever goes wrong here, which disturbs nobody.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ClockWatch:
         self._source, self._pace, self._busy, self._gpu = source, pace, busy, gpu
         self._full = self._counted(measured_at)
         self._known = self._full
-        self._told = 1.0
+        self._told = self._deepest = 1.0
         self._thread = threading.Thread(target=self._watch, name="anytime-clocks", daemon=True)
 
     def start(self) -> None:
@@ -75,7 +76,9 @@ class ClockWatch:
             self._told = slower
             self._pace.expect(slower)
             plans = f"plans are made for an engine {slower:.2f} times as slow, until its steps show how slow it is"
-            _log().warning("clocks dropped: %s instead of %s; %s", reading, self._full, plans)
+            level = _WARNING if slower > self._deepest * _NOTICED else _DEBUG
+            self._deepest = max(self._deepest, slower)
+            _log().log(level, "clocks dropped: %s instead of %s; %s", reading, self._full, plans)
 
     def _counted(self, reading: Reading) -> Reading:
         return reading if self._gpu else Reading(memory_mhz=reading.memory_mhz)

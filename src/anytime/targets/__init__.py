@@ -1,6 +1,6 @@
 """Targets: devices and their settings, one TOML each, and what the host says it is."""
 
-from anytime.targets.condition import Condition, condition, recognized
+from anytime.targets.condition import Condition, condition, here, recognized
 from anytime.targets.host import Clocks, Host, available_bytes, clocks, detect, memory_bytes
 from anytime.targets.reading import Reading, slowdown
 from anytime.targets.target import Target, load_targets, target_named
@@ -15,6 +15,7 @@ __all__ = [
     "clocks",
     "condition",
     "detect",
+    "here",
     "load_targets",
     "memory_bytes",
     "recognized",

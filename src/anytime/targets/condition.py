@@ -9,10 +9,10 @@ import msgspec
 
 from anytime.errors import TargetError
 from anytime.targets import jetson
-from anytime.targets.host import Host
+from anytime.targets.host import Host, detect
 from anytime.targets.jetson import Clock
 from anytime.targets.nvml import Nvml
-from anytime.targets.target import Target
+from anytime.targets.target import Target, load_targets
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -64,6 +64,19 @@ def condition(host: Host, targets: Sequence[Target], root: Path = jetson.ROOT, n
         throttling=held,
         warnings=tuple(warnings),
     )
+
+
+def here() -> Condition:
+    """The condition of the machine at hand, with its GPU where NVML can be asked."""
+    try:
+        gpu = Nvml()
+    except TargetError:  # none, or no way to ask it: most machines
+        gpu = None
+    try:
+        return condition(detect(), load_targets(), nvml=gpu)
+    finally:
+        if gpu is not None:
+            gpu.close()
 
 
 def recognized(targets: Sequence[Target], board: Sequence[str], gpu: str, architecture: str) -> Target | None:
