@@ -58,6 +58,7 @@ class Efficiency(msgspec.Struct, frozen=True):
 
 
 # Fitted to the four figures of AGX Orin 64 GB alone (``published.fitted``, which a test holds these to).
+FITTED_CAPABILITY = 8.7
 ORIN_INT4 = Efficiency(memory=0.789, compute=0.483, overhead_s=1.367e-3)
 
 

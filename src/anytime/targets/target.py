@@ -15,6 +15,8 @@ import msgspec
 
 from anytime.errors import TargetError, UsageError
 
+_FIGURES = ("memory_gb", "bandwidth_gb_s", "fp16_tflops", "gpu_mhz", "emc_mhz", "tpcs", "compute_capability")
+
 Precision: TypeAlias = Literal["fp32", "fp16", "fp8", "fp4", "int8", "int4"]
 
 
@@ -74,6 +76,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gpu_mhz: Figure | None = None
     emc_mhz: Figure | None = None
     tpcs: Figure | None = None
+    compute_capability: Figure | None = None
     power_modes: tuple[PowerMode, ...] = ()
     jetpacks: tuple[JetPack, ...] = ()
     sources: dict[str, str] = {}
@@ -90,7 +93,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def figures(self) -> Iterator[tuple[str, Figure | PowerMode | JetPack]]:
         """Everything that has a source, by name."""
-        for name in ("memory_gb", "bandwidth_gb_s", "fp16_tflops", "gpu_mhz", "emc_mhz", "tpcs"):
+        for name in _FIGURES:
             figure: Figure | None = getattr(self, name)
             if figure is not None:
                 yield name, figure
