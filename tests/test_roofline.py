@@ -127,6 +127,17 @@ def test_errors_are_as_the_documentation_states(
         assert check.fitted == (target == "agx-orin-64")
 
 
+def test_what_200_ms_buy_behind_2048_tokens_is_as_published() -> None:
+    """Of Qwen3-0.6B: some ten tokens on AGX Orin, and not even the prompt on Orin NX and Nano."""
+    for check in checks():
+        row = check.published
+        if row.prompt_tokens == 2048 and row.model == "Qwen3-0.6B" and row.target != "thor":
+            bought = max(0.0, (200.0 - row.prefill_ms) / 1e3 * row.tokens_s)
+            estimated = max(0.0, (200.0 - check.prefill_ms) / 1e3 * check.tokens_s)
+            assert estimated == pytest.approx(bought, abs=1.0)
+            assert (bought > 10) == (row.target == "agx-orin-64")
+
+
 def test_no_published_figure_exceeds_its_upper_bound() -> None:
     """The margins of an estimated profile cover the worst of the estimates, and not by much."""
     worst = max(check.tokens_s / check.published.tokens_s for check in checks())
