@@ -263,7 +263,7 @@ def test_another_device_needs_its_own_profile(tmp_path: Path, measured: LatencyP
     """Without a profile from there nothing is said of it; with one of another architecture neither."""
     file, profile = written(tmp_path, table()), tmp_path / "profile.json"
     profile.write_bytes(msgspec.json.encode(measured))
-    for args in ([], ["--profile", profile], ["--estimate"]):
+    for args in ([], ["--profile", profile]):
         refused = admit(file, "--target", "generic-arm64", *args)
         assert refused.exit_code == 2
         assert "measured on that device" in refused.stderr
@@ -302,3 +302,18 @@ def test_the_same_profile_decides_the_same(tmp_path: Path, measured: LatencyProf
 def test_names_are_no_markup(tmp_path: Path) -> None:
     """A name in brackets is printed as it is."""
     assert "[red]x" in admit(written(tmp_path, table(name="[red]x"))).stdout
+
+
+def test_estimated_times_must_be_asked_for(tmp_path: Path) -> None:
+    """``--estimate`` alone plans with published figures of the device, and says so; without it nothing is said."""
+    file = written(tmp_path, table(period="2s"))
+    assert admit(file, "--target", "orin-nano-super").exit_code == 2
+    code, record = record_of(file, "--target", "orin-nano-super", "--estimate")
+    assert (code, record["profile"]["estimated"], record["profile"]["processor"]) == (0, True, "orin-nano-super")
+    told = admit(file, "--target", "orin-nano-super", "--estimate").stdout
+    assert "estimated from published figures" in told
+    assert "measured under another key" not in told
+    refused = admit(file, "--target", "raspberry-pi-5", "--estimate")
+    assert refused.exit_code == 1
+    assert "no estimate" in refused.stderr
+    assert record_of(file)[1]["profile"]["estimated"] is False

@@ -282,3 +282,48 @@ def test_a_rule_that_cannot_work_is_refused(delta: float, eta: float) -> None:
     """A share of overruns is between 0 and 1, and what they raise the margin by is above 0."""
     with pytest.raises(ValueError, match="must lie between 0 and 1"):
         kernel.Drift(1.0, delta, eta, 1.0, 4.0)
+
+
+@given(st.lists(st.one_of(actions, st.floats(1.0, 50.0), st.just("recover"), st.just("doubt")), max_size=80))
+def test_what_is_told_is_as_in_the_reference(said: list[tuple[int, float, int] | float | str]) -> None:
+    """Slowdowns expected, over, or doubted between actions: the kernel stands where the plain Python stands."""
+    found, plain = watcher(), reference.Drift(1.2, 0.01, 0.05, 1.0, 4.0)
+    for what in said:
+        for drift in (found, plain):
+            if isinstance(what, tuple):
+                drift.update(what[0], round(what[0] * what[1]), what[2])
+            elif isinstance(what, float):
+                drift.expect(what)
+            else:
+                getattr(drift, what)()
+        assert_same(found, plain)
+
+
+def test_an_expected_slowdown_is_the_factor_at_once_and_fades_as_others_do() -> None:
+    """Told of twice the time, the factor is 2; a lesser one changes nothing; as predicted, it halves in 200 actions."""
+    drift = watcher()
+    drift.expect(2.0)
+    drift.expect(1.5)
+    assert drift.factor == 2.0
+    feed(drift, [1.0] * 200)
+    assert drift.factor == pytest.approx(1.5, rel=0.01)
+    drift.recover()
+    assert drift.factor == 1.0
+
+
+def test_a_recovery_keeps_what_actions_show() -> None:
+    """Clocks that are back do not hide an engine that is slow for another reason."""
+    drift = watcher()
+    feed(drift, [1.6] * 20)
+    drift.expect(3.0)
+    drift.recover()
+    assert drift.factor == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize("slowdown", [0.99, 0.0, -1.0, float("nan"), float("inf")])
+def test_an_impossible_slowdown_is_refused(slowdown: float) -> None:
+    """Below 1 or not finite: an error with the value, and the factor stays."""
+    drift = watcher()
+    with pytest.raises(ValueError, match="slowdown"):
+        drift.expect(slowdown)
+    assert drift.factor == 1.0

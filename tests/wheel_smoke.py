@@ -39,4 +39,6 @@ published = subprocess.run([command[0], "node", "--json"], input=asked, check=Tr
 assert json.loads(published.stdout)["answer"] == answer.text, published
 for shipped in ("anytime_msgs/package.xml", "report.html"):
     assert (Path(anytime.__file__).parent / "node" / shipped).is_file()
+known = subprocess.run([command[0], "targets", "--json"], check=True, capture_output=True, text=True).stdout
+assert "orin-nano-super" in [target["name"] for target in json.loads(known)["targets"]], known
 print("the installed wheel answers:", answer.text)

@@ -51,6 +51,10 @@ class StepTerminated(AnytimeError):
     """An engine run ended early because it was told to; the sequence stands where it stood before."""
 
 
+class TargetError(AnytimeError):
+    """A description of a device that cannot be read, or does not say what is asked of it."""
+
+
 class ExportError(AnytimeError):
     """A checkpoint that cannot be exported, or whose exported graph disagrees with the original."""
 

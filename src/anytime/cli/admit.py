@@ -15,9 +15,10 @@ from anytime.cli.taskfile import read_tasks, where
 from anytime.errors import ProfileError, TaskFileError, UsageError
 from anytime.runtime.loading import Loaded, find_profile, forecast_of, open_bundle
 from anytime.runtime.workload import PeriodicTask, task_of
+from anytime.scheduler.estimate import estimated_profile
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.taskset import Task, decide
-from anytime.targets import Target, load_targets
+from anytime.targets import Target, target_named
 
 THIS_MACHINE = "this machine"
 
@@ -26,21 +27,24 @@ THIS_MACHINE = "this machine"
 def admit(
     tasks: Annotated[Path, typer.Argument(metavar="TASKS", help="A .toml file with a [[task]] table for each task.")],
     bundle: Annotated[Path | None, typer.Option(help="A bundle; default: the reference.", show_default=False)] = None,
-    target: Annotated[str, typer.Option(help="The device; another needs --profile and --estimate.")] = THIS_MACHINE,
+    target: Annotated[str, typer.Option(help="The device; another needs --estimate.")] = THIS_MACHINE,
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
     profile: Annotated[Path | None, typer.Option(help="Use this latency profile.")] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Accept a profile of another key.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Accept another key, or no measurement.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether the periodic TASKS are schedulable, and what thought each gets.
 
     If they are not: which task fails first, and what would make them fit. Exit code 0: schedulable; 1: not.
     """
-    device = _device(target, profile, estimate)
+    device = _device(target, estimate)
     asked = read_tasks(tasks)
     loaded = open_bundle(bundle, threads)
-    with measuring() as progress:
-        measured = find_profile(loaded, profile, estimate, progress)
+    if device is not None and profile is None:
+        measured = estimated_profile(loaded.bundle, device)
+    else:
+        with measuring() as progress:
+            measured = find_profile(loaded, profile, estimate, progress)
     _check_measured_on(device, measured)
     with err.status("testing the tasks"):
         found = _tasks(asked, tasks, loaded, measured)
@@ -53,23 +57,22 @@ def admit(
         raise typer.Exit(FAILURE)
 
 
-def _device(target: str, profile: Path | None, estimate: bool) -> Target | None:
-    """The target of this name; None for this machine. Times of another device are measured there or not known at all.
+def _device(target: str, estimate: bool) -> Target | None:
+    """The target of this name; None for this machine. Times of another device are measured there, or estimated.
 
     Raises:
-        UsageError: there is none of this name, or no profile measured there is given.
+        UsageError: there is none of this name, or nobody said that times of another device will do.
     """
     if target == THIS_MACHINE:
         return None
-    known = {one.name: one for one in load_targets()}
-    if target not in known:
-        raise UsageError(f"no target is named {target!r}: choose one of {', '.join(known)}, or leave --target out")
-    if profile is None or not estimate:
+    device = target_named(target)
+    if not estimate:
         raise UsageError(
             f"the target is {target!r}, and a latency profile measured on that device is needed: run 'anytime profile' "
-            "there and give its file with --profile FILE --estimate; leave --target out for this machine"
+            "there and give its file with --profile FILE --estimate; or --estimate alone, for times estimated from "
+            "published figures; leave --target out for this machine"
         )
-    return known[target]
+    return device
 
 
 def _check_measured_on(device: Target | None, measured: LatencyProfile) -> None:

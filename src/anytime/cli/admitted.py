@@ -14,6 +14,7 @@ from anytime.runtime.forecast import UNKNOWN
 from anytime.runtime.loading import Loaded
 from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.demand import MOST_DEADLINES, Finding, utilization
+from anytime.scheduler.estimate import is_estimated
 from anytime.scheduler.profile import LatencyProfile, difference
 from anytime.scheduler.taskset import Decision, Failure, Task, loads
 
@@ -53,6 +54,7 @@ def record_of(told: Told) -> dict[str, object]:
             "processor": told.profile.key.processor,
             "created": told.profile.created,
             "quick": told.profile.quick,
+            "estimated": is_estimated(told.profile),
             "differs": difference(told.profile.key, told.loaded.key) or None,
         },
         "utilization": told.asked,
@@ -215,7 +217,8 @@ def _notes(told: Told) -> Iterator[str]:
     for task in told.tasks:
         if task.quality is None:
             yield f"{task.name!r} has no quality and no thought: the bundle is not calibrated for answers of its kind"
-    if changed := difference(profile.key, told.loaded.key):
+    changed = difference(profile.key, told.loaded.key)
+    if changed and not is_estimated(profile):
         yield f"an estimate: the profile was measured under another key ({changed})"
     if profile.quick:
         yield f"the profile is a quick one of {profile.key.processor}: 'anytime profile' measures better"

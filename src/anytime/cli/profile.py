@@ -16,7 +16,7 @@ from anytime.runtime.loading import Loaded, measure_profile, open_bundle
 from anytime.scheduler.admission import BUDGETS_MS, token_caps
 from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.profile import Cell, LatencyProfile, store
-from anytime.targets import Clocks
+from anytime.targets import Clocks, here
 
 _PROMPTS = (32, 64, 128, 256, 512)
 _QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -32,6 +32,8 @@ def profile(
 ) -> None:
     """Measure prefill and decode speed and store them as this machine's latency profile of BUNDLE."""
     loaded = open_bundle(bundle, threads)
+    for warning in _about_clocks(loaded):
+        err.print(f"[yellow]warning:[/yellow] {warning}", soft_wrap=True)
     with measuring() as progress:
         measured = measure_profile(loaded, quick, progress)
     path = store(measured)
@@ -42,6 +44,12 @@ def profile(
     for warning in measured.warnings:
         err.print(f"[yellow]warning:[/yellow] {warning}")
     out.print(f"stored in {path}", soft_wrap=True)
+
+
+def _about_clocks(loaded: Loaded) -> tuple[str, ...]:
+    """What is amiss with the clocks that the engine's times depend on, before they are measured."""
+    seen = here()
+    return seen.warnings if seen.jetson_linux or loaded.key.gpu != "none" else ()
 
 
 def _print_tables(loaded: Loaded, measured: LatencyProfile) -> None:

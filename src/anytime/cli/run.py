@@ -74,7 +74,9 @@ def _opened(
     loaded = open_bundle(bundle, threads)
     with measuring() as progress:
         measured = find_profile(loaded, profile, estimate, progress)
-    return Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
+    reasoner = Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)
+    reasoner.watch_clocks()
+    return reasoner
 
 
 def _split(words: list[str], questions: Path | None) -> tuple[str | None, str]:

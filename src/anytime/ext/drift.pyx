@@ -77,6 +77,16 @@ cdef class Drift:
         """Forget half of what the factor is above 1."""
         self.factor = 0.5 * (1.0 + self.factor)
 
+    cpdef void expect(self, double slowdown) except *:
+        """Take it that actions take so many times as long from now on, until they show otherwise."""
+        if not 1 <= slowdown < INFINITY:
+            raise ValueError(f"the slowdown {slowdown} must be 1 or more, and finite")
+        self.factor = max(self.factor, slowdown)
+
+    cpdef void recover(self) noexcept:
+        """What slowed actions down is over: back to the pace that the last of them show."""
+        self.factor = max(1.0, self.ratio)
+
     cpdef double pace(self, int kind) except -1:
         """Measured over predicted time of all counted actions of a kind; 1 of none."""
         if not 0 <= kind < _KINDS:

@@ -44,10 +44,12 @@ from anytime.scheduler.deadline import deadline_of
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.releases import releases
+from anytime.targets import Reading
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from anytime.runtime.clockwatch import ClockWatch, Source
     from anytime.runtime.decisions import DecisionLog
     from anytime.runtime.periodic import Periodic
 
@@ -86,6 +88,7 @@ class Reasoner:
         self._formats: dict[AnswerFormat, Compiled] = {}
         self._policies: dict[str, Policy] = {}
         self._waiters = Waiters()
+        self._clocks: ClockWatch | None = None
         self._process = os.getpid()
         self._serials = itertools.count(1)  # next() is atomic, so no two requests share a generation
         defaults = bundle.manifest.sampling
@@ -133,9 +136,11 @@ class Reasoner:
             return made
         loaded = open_bundle(bundle, threads)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
-        return cls(
+        reasoner = cls(
             loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate, overload=overload, log=log
         )
+        reasoner.watch_clocks()
+        return reasoner
 
     def prepare(self, answer: AnswerFormat) -> None:
         """Compile an answer format now, so that the first request with it does not pay for that.
@@ -338,12 +343,35 @@ class Reasoner:
         """Why the latency profile should be measured anew, by what the engine took since; None where it holds."""
         return self._machine.pace.report()
 
+    def watch_clocks(self, source: Source | None = None) -> bool:
+        """Plan for a slower engine as soon as GPU or memory clock drop below those that the profile was measured at.
+
+        ``load`` does this where the machine tells them (``docs/targets.md``); False where it does not. ``source`` has
+        the readings instead.
+        """
+        from anytime.runtime.clockwatch import NO_GPU, ClockWatch, find_source  # most machines need nothing of it
+
+        gpu = self.profile.key.gpu
+        source = source or find_source(gpu, self.clock)
+        if source is None:
+            return False
+        if self._clocks is not None:
+            self._clocks.stop()
+        warm = self.profile.regime("warm")
+        measured_at = warm.clocks.reading() if warm is not None else Reading()
+        pace, busy = self._machine.pace, lambda: self._worker.health() is Health.BUSY
+        self._clocks = ClockWatch(source, pace, measured_at, busy, gpu=gpu != NO_GPU)
+        self._clocks.start()
+        return True
+
     def health(self) -> Health:
         """READY, BUSY with a request, or LOST: a step that was told to end has not come back."""
         return self._worker.health()
 
     def close(self) -> None:
         """End the engine's thread; requests under way return the best they have. The log is yours to close."""
+        if self._clocks is not None:
+            self._clocks.stop()
         self._worker.stop()
         self._waiters.close()
 

@@ -71,6 +71,20 @@ class Pace:
         self._drift.doubt()
         self._follow()
 
+    def expect(self, slowdown: float) -> None:
+        """Plan at once for an engine so many times as slow, as its clocks tell; what actions take then corrects that.
+
+        Raises:
+            ValueError: it is less than 1, or not finite.
+        """
+        self._drift.expect(slowdown)
+        self._follow()
+
+    def recover(self) -> None:
+        """The clocks are what they were: plan at the pace that the last actions show."""
+        self._drift.recover()
+        self._follow()
+
     def report(self) -> str | None:
         """Why the profile should be measured anew; None while there is no reason to."""
         return self._drift.report()

@@ -124,6 +124,14 @@ class Drift:
         """Forget half of what the factor is above 1."""
         self.factor = 1 + (self.factor - 1) / 2
 
+    def expect(self, slowdown: float) -> None:
+        """Take it that actions take so many times as long from now on, until they show otherwise."""
+        self.factor = max(self.factor, slowdown)
+
+    def recover(self) -> None:
+        """What slowed actions down is over: back to the pace that the last of them show."""
+        self.factor = max(1.0, self.ratio)
+
     def _forget_half(self) -> None:
         self.actions, self.overruns, self.misses = self.actions / 2, self.overruns / 2, self.misses / 2
         self._predicted_ns = [ns / 2 for ns in self._predicted_ns]

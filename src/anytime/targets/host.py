@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 
 import msgspec
+
+from anytime.errors import TargetError
+from anytime.targets import jetson
+from anytime.targets.files import read as _read
+from anytime.targets.reading import Reading
+
+_STATUS, _CONF = "/var/lib/nvpmodel/status", "/etc/nvpmodel.conf"
+_DRIVER = "/proc/driver/nvidia/version"  # of a discrete GPU; a Jetson has none, or one that tells no clocks
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -29,25 +36,53 @@ class Clocks(msgspec.Struct, frozen=True):
     """Power mode and clocks of the cores this process may use, at one moment.
 
     ``mhz`` and ``most_mhz`` are the current frequency of each core and the highest it is allowed. What the machine does
-    not tell is 'unknown', or empty.
+    not tell is 'unknown', empty, or None.
     """
 
     power_mode: str
     governor: str
     mhz: tuple[int, ...]
     most_mhz: tuple[int, ...]
+    gpu_mhz: int | None = None
+    memory_mhz: int | None = None
+
+    def reading(self) -> Reading:
+        """The clocks that a GPU's runs depend on."""
+        return Reading(self.gpu_mhz, self.memory_mhz)
 
 
 def clocks() -> Clocks:
     """Read power mode and clocks; nothing is changed and no privilege needed."""
     cores = [f"/sys/devices/system/cpu/cpu{core}/cpufreq" for core in sorted(os.sched_getaffinity(0))]
     governors = {_read(f"{core}/scaling_governor") for core in cores} - {""}
+    gpu = _gpu()
     return Clocks(
         power_mode=_power_mode(),
         governor=", ".join(sorted(governors)) or "unknown",
         mhz=_mhz([f"{core}/scaling_cur_freq" for core in cores]),
         most_mhz=_mhz([f"{core}/scaling_max_freq" for core in cores]),
+        gpu_mhz=gpu.gpu_mhz,
+        memory_mhz=gpu.memory_mhz,
     )
+
+
+def _gpu() -> Reading:
+    """Clocks of the GPU and of its memory, as far as they are told."""
+    gpu, memory = jetson.gpu_clock(), jetson.memory_clock()
+    if gpu is not None or memory is not None:
+        return Reading(gpu.mhz if gpu else None, memory.mhz if memory else None)
+    if not _read(_DRIVER):
+        return Reading()
+    from anytime.targets.nvml import Nvml
+
+    try:
+        device = Nvml()
+        try:
+            return device.read()
+        finally:
+            device.close()
+    except TargetError:
+        return Reading()
 
 
 def _mhz(paths: list[str]) -> tuple[int, ...]:
@@ -57,7 +92,7 @@ def _mhz(paths: list[str]) -> tuple[int, ...]:
 
 
 def _power_mode() -> str:
-    return _read("/var/lib/nvpmodel/status") or "unknown"
+    return jetson.power_mode(_read(_STATUS), _read(_CONF))
 
 
 def detect() -> Host:
@@ -96,10 +131,3 @@ def _processor() -> str:
     name = fields.get("model name") or _read("/proc/device-tree/model").strip("\0") or platform.machine()
     numbers = [fields[key] for key in ("cpu family", "model", "CPU part") if key in fields]
     return " ".join([name, *numbers])
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

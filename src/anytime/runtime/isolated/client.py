@@ -33,6 +33,7 @@ from anytime.scheduler.pace import Pace
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from anytime.runtime.clockwatch import Source
     from anytime.runtime.decisions import DecisionLog
     from anytime.runtime.tape import Tape
 
@@ -133,6 +134,10 @@ class Isolated(Reasoner):
 
     def watch(self, watcher: Callable[[Tape], None]) -> None:
         """No tape is made in a process of its own: ``watcher`` is shown none."""
+
+    def watch_clocks(self, source: Source | None = None) -> bool:
+        """The worker follows the clocks by itself, from its start on: nothing is done on this side."""
+        return False
 
     def drift(self) -> str | None:
         """Why the latency profile should be measured anew, by what the worker's engine took; None where it holds.

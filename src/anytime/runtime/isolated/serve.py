@@ -156,6 +156,7 @@ def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
         speculate=start.speculate,
         overload=cast(Overload, start.overload),
     )
+    reasoner.watch_clocks()
     for packed in start.formats:
         reasoner.prepare(unpack_format(packed))
     realtime = {"affinity": affinity, **settle(start.isolation)}
