@@ -22,13 +22,14 @@ MAY_IMPORT = {
     "ext": set(),
     "bundle": LOWEST,
     "targets": LOWEST,
+    "plans": LOWEST | {"bundle"},
     "scheduler": LOWEST | {"bundle", "targets"},
-    "runtime": LOWEST | {"bundle", "targets", "scheduler"},
-    "export": LOWEST | {"bundle", "targets"},
+    "runtime": LOWEST | {"bundle", "plans", "targets", "scheduler"},
+    "export": LOWEST | {"bundle", "plans", "targets"},
     "testing": LOWEST | {"bundle", "targets", "scheduler", "runtime"},
     "calibrate": LOWEST | {"bundle", "targets", "scheduler", "runtime"},
     "node": LOWEST | {"bundle", "targets", "scheduler", "runtime", ""},
-    "cli": LOWEST | {"bundle", "targets", "scheduler", "runtime", "calibrate", "export", "node", ""},
+    "cli": LOWEST | {"bundle", "plans", "targets", "scheduler", "runtime", "calibrate", "export", "node", ""},
     "": LOWEST | {"bundle", "targets", "scheduler", "runtime"},  # anytime/__init__.py
 }
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from anytime.bundle import state_dir
 from anytime.errors import ProfileError
 from anytime.ext.latency import Latency
-from anytime.scheduler.profile import LatencyProfile, find, profile_path, read, state_dir, store
+from anytime.scheduler.profile import LatencyProfile, find, profile_path, read, store
 from tests.conftest import make_profile
 
 

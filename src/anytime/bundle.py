@@ -39,10 +39,13 @@ class KvLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     layout: Literal["shared", "growing"]
 
 
-class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One variant of the model's graph with what it needs to run.
 
     ``difference`` is the largest one found between its logits and the checkpoint's, relative to the largest logit.
+    ``update`` says how a graph for TensorRT extends its cache, which holds half precision and the full context: it
+    writes to the cache itself, or returns the new keys and values for the runtime to append. ``weights`` is the file
+    that such graphs share.
     """
 
     file: str
@@ -50,6 +53,8 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opset: int
     runtime: str
     difference: float
+    update: Literal["in-place", "appended"] | None = None
+    weights: str | None = None
 
 
 class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,8 +135,9 @@ class Bundle(msgspec.Struct, frozen=True):
         root = Path(path)
         raw = _read_manifest(root)
         manifest = _decode(raw, root)
-        for name in (TOKENIZER, *(graph.file for graph in manifest.graphs)):
-            if name not in manifest.files:
+        graphs = manifest.graphs
+        for name in (TOKENIZER, *(graph.file for graph in graphs), *(graph.weights for graph in graphs)):
+            if name is not None and name not in manifest.files:
                 raise BundleError(f"bundle {root} is incomplete: its {MANIFEST} lists no {name}; export it again")
         for name, record in manifest.files.items():
             _check_file(root, name, record)
@@ -144,6 +150,12 @@ class Bundle(msgspec.Struct, frozen=True):
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+
+def state_dir() -> Path:
+    """``$XDG_STATE_HOME/anytime``, by default ``~/.local/state/anytime``: what is measured or built on this machine."""
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "anytime"
 
 
 def _read_manifest(root: Path) -> bytes:

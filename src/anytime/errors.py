@@ -59,6 +59,10 @@ class ExportError(AnytimeError):
     """A checkpoint that cannot be exported, or whose exported graph disagrees with the original."""
 
 
+class DeviceError(AnytimeError):
+    """This machine lacks what was asked for: a GPU, its driver, or TensorRT."""
+
+
 class CalibrationError(AnytimeError):
     """A bundle that cannot be calibrated: too few questions, or answers that teach nothing."""
 

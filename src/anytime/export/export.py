@@ -32,6 +32,7 @@ _LEAST_CONTEXT = 64
 _log = logging.getLogger("anytime")
 
 Layout: TypeAlias = Literal["shared", "growing"]
+Engine: TypeAlias = Literal["onnxruntime", "tensorrt"]
 Progress = Callable[[str], None]
 
 
@@ -45,6 +46,7 @@ def export_checkpoint(
     close: str = "</think>",
     efforts: Mapping[str, str] | None = None,
     packs: int = 1,
+    engine: Engine = "onnxruntime",
     progress: Progress = lambda step: None,
 ) -> Bundle:
     """Export a decoder-only checkpoint directory to a bundle at ``out``.
@@ -59,6 +61,8 @@ def export_checkpoint(
         efforts: further efforts beside those that the template has, by name: a text behind the question that asks for
             more or less thought ("Think in a few words.").
         packs: how many questions in one prompt the model was trained to answer (see ``runtime.packing``).
+        engine: "tensorrt" adds graphs for TensorRT, with weights of ``precision``, or fp16 where that is fp32. ONNX
+            Runtime's graph is in every bundle.
         progress: told what is being done.
 
     Raises:
@@ -74,10 +78,10 @@ def export_checkpoint(
     context = _context(source, max_context)
     chat = chat_of(source, think, close, efforts or {}, packs)
     with staging(out) as scratch:
-        layout, graph = _write_graph(source, scratch / GRAPH, precision, context, progress)
+        layout, graphs = _write_graphs(source, scratch / GRAPH, precision, context, engine, progress)
         progress("writing the bundle")
         shutil.copyfile(source.path / TOKENIZER, scratch / TOKENIZER)
-        seal(scratch, _manifest(source, chat, context, layout, graph))
+        seal(scratch, _manifest(source, chat, context, layout, graphs))
     return Bundle.load(out)
 
 
@@ -95,10 +99,10 @@ def _context(source: Checkpoint, asked: int | None) -> int:
     return asked
 
 
-def _write_graph(
-    source: Checkpoint, file: Path, precision: Precision, context: int, progress: Progress
-) -> tuple[Layout, Graph]:
-    """The graph in its file, and how it keeps its cache."""
+def _write_graphs(
+    source: Checkpoint, file: Path, precision: Precision, context: int, engine: Engine, progress: Progress
+) -> tuple[Layout, tuple[Graph, ...]]:
+    """The graph in its file, with those for TensorRT beside it, and how it keeps its cache."""
     from anytime.export.graph import OPSET, RUNTIME, export_graph, read_graph, write_graph
     from anytime.export.quantize import quantize
     from anytime.export.verify import verify
@@ -116,7 +120,23 @@ def _write_graph(
         write_graph(graph, file)
         if precision != "fp32":
             difference = verify(model, file, context)
-    return layout, Graph(file.name, precision, OPSET, RUNTIME, difference)
+        graphs = [Graph(file.name, precision, OPSET, RUNTIME, difference)]
+        if engine == "tensorrt":
+            graphs += _tensorrt_graphs(exact, file.parent, model, precision, context, layout, progress)
+    return layout, tuple(graphs)
+
+
+def _tensorrt_graphs(
+    exact: Path, folder: Path, model: Any, precision: Precision, context: int, layout: Layout, progress: Progress
+) -> tuple[Graph, ...]:
+    from anytime.export.variants import write_variants
+
+    if layout == "growing":
+        raise ExportError(
+            "the attention of this model could not be fused, and so not be written for TensorRT either: "
+            "export it without --engine tensorrt"
+        )
+    return write_variants(exact, folder, model, precision, context, progress)
 
 
 def _exact_graph(exported: Path, file: Path, model: Any, context: int) -> tuple[Layout, float]:
@@ -149,7 +169,7 @@ def _manifest(
     chat: Chat,
     context: int,
     layout: Layout,
-    graph: Graph,
+    graphs: tuple[Graph, ...],
 ) -> Manifest:
     config = source.config
     heads = config.num_attention_heads
@@ -160,7 +180,7 @@ def _manifest(
         made_by=f"anytime {version('anytime')}",
         vocab_size=config.vocab_size,
         max_context=context,
-        graphs=(graph,),
+        graphs=graphs,
         kv=KvLayout(
             layers=config.num_hidden_layers,
             heads=getattr(config, "num_key_value_heads", None) or heads,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from anytime.bundle import state_dir
 from anytime.errors import ProfileError
 from anytime.ext.latency import Latency
 from anytime.scheduler.tail import Tail
@@ -184,12 +185,6 @@ class LatencyProfile(msgspec.Struct, frozen=True, kw_only=True):
         margins = [self.fit.step_margin, *(margin for _, margin in self.fit.segments)]
         reached = sum(length <= max(1, steps) for length in lengths)
         return max(margins[reached - 1 :])  # never less than for a longer thought, in which stalls average out
-
-
-def state_dir() -> Path:
-    """``$XDG_STATE_HOME/anytime``, by default ``~/.local/state/anytime``."""
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "anytime"
 
 
 def profile_path(key: ProfileKey) -> Path:
