@@ -13,7 +13,7 @@ from bench.guarantee.concurrent import DISCIPLINES, ISOLATED, LOADS
 from bench.guarantee.disciplines import BASELINES, LeastLaxity
 from bench.guarantee.faults import late_by_a_fault, normal_after_recovery
 from bench.guarantee.kept import Kept
-from bench.guarantee.soak import growth
+from bench.guarantee.soak import growth, told
 
 
 def row(
@@ -138,6 +138,12 @@ def test_growth_is_of_the_last_quarter_over_the_second() -> None:
     """What warms up at first is no growth; what goes on growing is."""
     assert growth([(i, 10.0 if i < 4 else 20.0) for i in range(16)], 1) == 0.0
     assert growth([(i, float(i)) for i in range(16)], 1) == 8.0
+
+
+def test_a_soak_is_told_round_by_round() -> None:
+    """Requests are numbered from 0 in each; late ones are counted and the latest told."""
+    rows = [row(0, late=0.5), row(1, control=2.0), row(0, stopped="rejected")]
+    assert told(rows) == [(2, 1, 1, 0.5, 2.0, 2), (1, 0, 0, 0.0, 0.0, 0)]
 
 
 def test_a_leak_is_growth_and_warming_up_is_none() -> None:

@@ -164,7 +164,9 @@ def soaked(bench: Bench) -> None:
             bench.minutes,
             lambda done: bar.update(task, completed=100 * done, refresh=True),
         )
-    bench.tell(f"{SOAK}, {bench.minutes:g} minutes", rows)
+    part = f"{SOAK}, {bench.minutes:g} minutes"
+    bench.tell(part, rows)
+    bench.samples[part] = {"columns": soak.Round._fields, "rows": soak.told(rows)}  # of an hour, not every request
     bench.samples["sizes"] = {"columns": ("minutes", "resident_mib", "descriptors", "threads"), "rows": grown}
     bench.found += figures.soaked(grown)
 

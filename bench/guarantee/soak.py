@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from anytime import Reasoner
 from anytime.runtime.questions import Question
@@ -87,6 +88,34 @@ def _meddle(reasoner: Reasoner, requests: Sequence[Request], round_s: float, see
         source.choice((pending.cancel, pending.answer_now, pending.best, pending.result))()
         time.sleep(source.uniform(0.0, round_s / 40))
         pending.cancel()
+
+
+class Round(NamedTuple):
+    """What came of a round, times in milliseconds."""
+
+    requests: int
+    late: int
+    control_late: int
+    latest_ms: float
+    latest_control_ms: float
+    by_the_model: int
+
+
+def told(rows: Sequence[Asked]) -> list[Round]:
+    """Round by round; requests are numbered from 0 in each."""
+    begins = [i for i, row in enumerate(rows) if row.number == 0]
+    return [_told(rows[i:j]) for i, j in zip(begins, [*begins[1:], len(rows)], strict=True)]
+
+
+def _told(rows: Sequence[Asked]) -> Round:
+    return Round(
+        requests=len(rows),
+        late=sum(row.lateness_ms > 0 for row in rows),
+        control_late=sum(row.control_ms > 0 for row in rows),
+        latest_ms=max(row.lateness_ms for row in rows),
+        latest_control_ms=max(row.control_ms for row in rows),
+        by_the_model=sum(row.valid for row in rows),
+    )
 
 
 def growth(grown: Sequence[Sequence[float]], column: int) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from anytime.errors import TargetError
 from anytime.scheduler.clock import NS_PER_MS, Clock
 from anytime.scheduler.pace import Pace
+from anytime.scheduler.profile import LatencyProfile
 from anytime.targets import Reading, slowdown
 
 if TYPE_CHECKING:
@@ -91,6 +92,15 @@ class ClockWatch:
             _log().warning("%s", error)
         except Exception:  # the clocks are a help; nobody may fail for want of them
             _log().exception("clocks are no longer watched")
+
+
+def follow(source: Source, profile: LatencyProfile, pace: Pace, busy: Callable[[], bool]) -> ClockWatch:
+    """Start watching for a pace what its profile was measured at; an engine on the processor heeds memory alone."""
+    warm = profile.regime("warm")
+    measured_at = warm.clocks.reading() if warm is not None else Reading()
+    watch = ClockWatch(source, pace, measured_at, busy, gpu=profile.key.gpu != NO_GPU)
+    watch.start()
+    return watch
 
 
 class NvmlSource:

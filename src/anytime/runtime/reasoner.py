@@ -44,7 +44,6 @@ from anytime.scheduler.deadline import deadline_of
 from anytime.scheduler.pace import Pace
 from anytime.scheduler.profile import LatencyProfile
 from anytime.scheduler.releases import releases
-from anytime.targets import Reading
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -349,19 +348,15 @@ class Reasoner:
         ``load`` does this where the machine tells them (``docs/targets.md``); False where it does not. ``source`` has
         the readings instead.
         """
-        from anytime.runtime.clockwatch import NO_GPU, ClockWatch, find_source  # most machines need nothing of it
+        from anytime.runtime.clockwatch import find_source, follow  # most machines need nothing of it
 
-        gpu = self.profile.key.gpu
-        source = source or find_source(gpu, self.clock)
+        source = source or find_source(self.profile.key.gpu, self.clock)
         if source is None:
             return False
         if self._clocks is not None:
             self._clocks.stop()
-        warm = self.profile.regime("warm")
-        measured_at = warm.clocks.reading() if warm is not None else Reading()
-        pace, busy = self._machine.pace, lambda: self._worker.health() is Health.BUSY
-        self._clocks = ClockWatch(source, pace, measured_at, busy, gpu=gpu != NO_GPU)
-        self._clocks.start()
+        pace = self._machine.pace
+        self._clocks = follow(source, self.profile, pace, lambda: self._worker.health() is Health.BUSY)
         return True
 
     def health(self) -> Health:
