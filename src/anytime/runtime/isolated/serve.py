@@ -17,6 +17,7 @@ import msgspec
 
 from anytime.ext.process import die_with_parent
 from anytime.ext.slots import ADMITTED, FINISHED, TAKEN, Slots
+from anytime.runtime.engine import Health
 from anytime.runtime.intake import Overload
 from anytime.runtime.isolated.messages import (
     Ask,
@@ -37,6 +38,8 @@ from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.pending import Pending
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import NS_PER_S
+
+_LOST = 70  # exit code: an internal error
 
 
 class Server:
@@ -100,6 +103,8 @@ class Server:
             publish_failure(self._slots, slot, serial, error)
         del self._asked[slot]
         self._slots.mark(slot, serial, FINISHED)
+        if self._reasoner.health() is Health.LOST:
+            _give_up()
         if not self._asked:
             gc.collect()  # of what the requests left; it is quick, for what was loaded is frozen
 
@@ -138,6 +143,12 @@ class Server:
         self._slots.mark(slot, serial, FINISHED)
 
 
+def _give_up() -> None:
+    """End this process, whose engine is lost: another one is started in its place."""
+    print("the engine of the isolated process was lost", file=sys.stderr, flush=True)
+    os._exit(_LOST)
+
+
 def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
     """Open the bundle of a start, and settle down.
 
@@ -145,7 +156,7 @@ def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
         AnytimeError: as ``Reasoner.load`` does.
     """
     affinity = pin(start.isolation)
-    loaded = open_bundle(start.bundle, start.threads)
+    loaded = open_bundle(start.bundle, start.threads, start.engine)
     file = Path(start.profile_file) if start.profile_file is not None else None
     profile = start.profile or find_profile(loaded, file, start.estimate)
     reasoner = Reasoner(
