@@ -155,17 +155,26 @@ class FakeDevice:
         return 1_500_000
 
     def capture(self, queue: Callable[[], None]) -> Callable[[], None]:
+        self.begin_capture()
+        try:
+            queue()
+        except BaseException:
+            self.end_capture()
+            raise
+        return self.end_capture()
+
+    def begin_capture(self) -> None:
         assert self.graphs, "this device has no graphs"
         assert not self.queue, "work is queued that would not be in the graph"
         self._captures += 1
-        if self._captures == self.capture_fails_at:
-            raise CudaFailure("operation not permitted when stream is capturing")
         self.log.append("begin")
         self.recording = []
-        try:
-            queue()
-        finally:
-            recorded, self.recording = self.recording, None
+
+    def end_capture(self) -> Callable[[], None]:
+        recorded, self.recording = self.recording, None
+        assert recorded is not None
+        if self._captures == self.capture_fails_at:
+            raise CudaFailure("operation not permitted when stream is capturing")
         self.log.append("end")
 
         def launch() -> None:
