@@ -62,6 +62,7 @@ class Server:
             self._slots.wait_for_requests()
 
     def _take(self, slot: int, serial: int, deadline_ns: int, raw: bytes) -> None:
+        self._end_if_lost()
         self._slots.mark(slot, serial, TAKEN)
         try:
             message = unpack_message(raw)
@@ -103,8 +104,7 @@ class Server:
             publish_failure(self._slots, slot, serial, error)
         del self._asked[slot]
         self._slots.mark(slot, serial, FINISHED)
-        if self._reasoner.health() is Health.LOST:
-            _give_up()
+        self._end_if_lost()
         if not self._asked:
             gc.collect()  # of what the requests left; it is quick, for what was loaded is frozen
 
@@ -132,6 +132,12 @@ class Server:
         move = found[0].tighten if steer.how == "tighten" else found[0].extend
         return move(deadline=self._ready_ns(steer.deadline_ns) / NS_PER_S)
 
+    def _end_if_lost(self) -> None:
+        """An engine that is lost, with its GPU, say, is lost to this process; the next one serves what is not taken."""
+        if self._reasoner.health() is Health.LOST:
+            print("the engine of the isolated process was lost", file=sys.stderr, flush=True)
+            os._exit(_LOST)
+
     def _reply(self, slot: int, serial: int, done: bool, reason: str) -> None:
         blank = blank_answer("", "", 0, 0)
         answer = msgspec.structs.replace(blank, stopped="complete" if done else "rejected", reason=reason)
@@ -141,12 +147,6 @@ class Server:
     def _fail(self, slot: int, serial: int, error: Exception) -> None:
         publish_failure(self._slots, slot, serial, error)
         self._slots.mark(slot, serial, FINISHED)
-
-
-def _give_up() -> None:
-    """End this process, whose engine is lost: another one is started in its place."""
-    print("the engine of the isolated process was lost", file=sys.stderr, flush=True)
-    os._exit(_LOST)
 
 
 def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
