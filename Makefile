@@ -35,6 +35,8 @@ evidence: $(VENV)/.test  ## the measurements the documentation quotes, some hour
 	-$(BIN)/python -m bench.together --json docs/results/together.json
 	-$(BIN)/python -m bench.node --json docs/results/node.json
 	-$(BIN)/python -m bench.highway --keep build/highway.jsonl --json docs/results/highway.json
+	-$(BIN)/python -m tests.trt_bindings $(CURDIR)/build/trt --builder
+	-ANYTIME_TRT_BINDINGS=$(CURDIR)/build/trt $(BIN)/python -m pytest tests/test_trt_bindings.py
 	$(BIN)/python -m bench.curve --json docs/results/curve.json --plot docs/results/curve.svg
 	$(BIN)/python -m bench.summary
 

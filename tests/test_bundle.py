@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from anytime.bundle import MANIFEST, TOKENIZER, Bundle, seal, staging
+from anytime.bundle import MANIFEST, TOKENIZER, Bundle, Graph, seal, staging
 from anytime.errors import BundleError
 from tests.conftest import manifest, write_bundle
 
@@ -58,6 +58,19 @@ def test_a_missing_file_is_refused(bundle: Bundle, name: str) -> None:
     bundle.file(name).unlink()
     with pytest.raises(BundleError, match=f"incomplete: {name} is missing"):
         Bundle.load(bundle.path)
+
+
+def test_weights_that_a_graph_points_to_belong_to_the_bundle(tmp_path: Path) -> None:
+    """A graph for TensorRT whose weights are not listed is an incomplete bundle, by their name."""
+    graph = Graph("model.onnx", "fp16", 24, "tensorrt>=10.15", 0.0, "in-place", "tensorrt.weights")
+    with pytest.raises(BundleError, match=r"incomplete: its manifest\.json lists no tensorrt\.weights"):
+        write_bundle(tmp_path / "out", graphs=(graph,))
+
+
+def test_what_a_graph_does_not_have_is_not_written(bundle: Bundle) -> None:
+    """A bundle without graphs for TensorRT has the manifest, and so the id, that it had before there were any."""
+    (graph,) = msgspec.json.decode(bundle.file(MANIFEST).read_bytes())["graphs"]
+    assert set(graph) == {"file", "precision", "opset", "runtime", "difference"}
 
 
 def test_a_truncated_file_is_refused(bundle: Bundle) -> None:

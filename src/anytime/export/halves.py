@@ -71,11 +71,11 @@ def _stored(graph: ir.Graph, node: ir.Node, weights: ir.Value, precision: Precis
     if bits == 16:
         return _as_halves(graph, weights)
     integers, scales = in_integers(matrix, bits, block)
+    axes: dict[str, int] = {"axis": 0, "block_size": block} if bits == 4 else {"axis": 1}
     inputs = [
         constant(graph, f"{weights.name}.int{bits}", integers),
-        constant(graph, f"{weights.name}.int{bits}.scales", scales),
+        constant(graph, f"{weights.name}.int{bits}.scales", scales if bits == 4 else scales[0]),
     ]
-    axes: dict[str, int] = {"axis": 0, "block_size": block} if block < len(matrix) else {"axis": 1}
     dequantize = ir.node("DequantizeLinear", inputs, axes, name=f"{node.name}.dequantize")
     dequantize.outputs[0].name = f"{dequantize.name}.0"
     graph.insert_before(node, dequantize)
@@ -91,14 +91,16 @@ def _format(precision: Precision, rows: int, columns: int) -> tuple[int, int]:
 
 
 def in_integers(matrix: Any, bits: int, block: int) -> tuple[Any, Any]:
-    """Symmetric round-to-nearest: integers [rows, columns], and fp16 scales, [rows / block, columns] or [columns]."""
+    """Symmetric round-to-nearest: integers [rows, columns], and fp16 scales [rows / block, columns]."""
     rows, columns = matrix.shape
     most = 2 ** (bits - 1) - 1
     blocks = matrix.reshape(rows // block, block, columns)
-    scales = np.maximum((np.abs(blocks).max(axis=1) / most).astype(np.float16), _SMALLEST)
+    steps = np.abs(blocks).max(axis=1) / most
+    scales = np.maximum(steps.astype(np.float16), _SMALLEST)
+    scales = np.where(scales < steps, np.nextafter(scales, np.float16(np.inf)), scales)  # so that the largest one fits
     rounded = np.clip(np.rint(blocks / scales[:, None].astype(np.float32)), -most, most)
     integers = rounded.reshape(rows, columns).astype(ml_dtypes.int4 if bits == 4 else np.int8)
-    return integers, scales if block < rows else scales[0]
+    return integers, scales
 
 
 def _as_halves(graph: ir.Graph, weights: ir.Value) -> ir.Value:

@@ -53,8 +53,8 @@ def _ask() -> Gpu | _Nothing:
 
     try:
         cuda = ctypes.CDLL(_DRIVER)
-    except OSError:
-        return _Nothing(f"{_DRIVER}, the driver, is not installed")
+    except OSError as error:
+        return _Nothing(f"{_DRIVER}, the driver, cannot be loaded ({error})")
     if code := cuda.cuInit(0):
         return _Nothing(f"the driver cannot be used (cuInit gives {code})")
     version, device, major, minor = (ctypes.c_int() for _ in range(4))

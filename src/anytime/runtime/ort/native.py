@@ -50,7 +50,7 @@ def graph_for(bundle: Bundle, version: str) -> Graph:
     Raises:
         BundleError: there is none.
     """
-    graphs = bundle.manifest.graphs
+    graphs = [graph for graph in bundle.manifest.graphs if graph.update is None]  # the others are TensorRT's
     runnable = [graph for graph in graphs if graph.precision in _CPU_PRECISIONS]
     if not runnable:
         held = ", ".join(graph.precision for graph in graphs)
