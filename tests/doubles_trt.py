@@ -200,6 +200,7 @@ class Shapes(msgspec.Struct, frozen=True):
     profiles: int = 2
     alias: str = "past_key_values"
     dtype: str = "HALF"
+    host_code: bool = False
 
 
 class _Location(enum.Enum):
@@ -242,9 +243,15 @@ def make_tensorrt(script: Script, version: str = "10.16.1", spent: Callable[[int
         def __init__(self, log: _ILogger) -> None:
             self._log = log
 
+        engine_host_code_allowed = False
+
         def deserialize_cuda_engine(self, plan: bytes) -> _Engine | None:
             try:
-                return Engine(msgspec.json.decode(plan, type=Shapes), self._log)
+                shapes = msgspec.json.decode(plan, type=Shapes)
+                if shapes.host_code and not self.engine_host_code_allowed:
+                    self._log.log(_ILogger.ERROR, "this plan has host code, which is not allowed")
+                    return None
+                return Engine(shapes, self._log)
             except msgspec.DecodeError:
                 self._log.log(
                     _ILogger.ERROR, "Serialization assertion stdVersionRead == serializationVersion failed.\n"

@@ -348,7 +348,7 @@ def test_a_fork_is_ready_when_it_is_there(trt: Bundle) -> None:
     engine.run([Row(seq, PROMPT)], 1)
     device.log.clear()
     engine.fork(seq, 2)
-    assert device.log == ["copy_rows", "copy_rows", "finish"]
+    assert device.log == ["start", "copy_rows", "copy_rows", "finish"]
 
 
 def test_every_thread_attaches_once(trt: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from anytime.plans import PlanOptions
 from anytime.runtime.engine import Row
 from anytime.runtime.trt import device
 from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
+from anytime.runtime.trt.consistent import check_consistent
 from anytime.runtime.trt.engine import TrtEngine
 from anytime.runtime.trt.plan import Plan, find_plan
 from tests.doubles_trt import CudaFailure, FakeDevice, Shapes, make_tensorrt
@@ -87,6 +89,16 @@ def test_the_newest_plan_that_fits_is_taken(trt: Bundle) -> None:
     assert find_plan(trt, "10.16.1", "8.7").sidecar.options.rows == 5
 
 
+def test_host_code_is_run_only_where_a_plan_was_built_with_it(trt: Bundle) -> None:
+    """Plans for later versions bring code for the processor; that the note says so is what allows it."""
+    shapes = Shapes(host_code=True)
+    store_plan(trt, shapes, options=PlanOptions(version_compatible=True))
+    assert opened(trt, find_plan(trt, "10.16.1", "8.7")).free_rows == 4
+    store_plan(trt, shapes)
+    with pytest.raises(EngineError, match="host code, which is not allowed"):
+        opened(trt, find_plan(trt, "10.16.1", "8.7"))
+
+
 def test_a_note_that_is_damaged_is_named(trt: Bundle) -> None:
     """The file beside the plan that says what it is."""
     note = store_plan(trt, Shapes()).with_suffix(".json")
@@ -152,6 +164,23 @@ def test_rows_that_cannot_be_aligned_are_refused(tmp_path: Path, trt: Bundle) ->
     bundle = trt_bundle(tmp_path / "odd", max_context=252)
     with pytest.raises(EngineError, match=r"8064 bytes .* multiple of 256: export with --max-context"):
         make_engine(bundle, Shapes(context=252))
+
+
+@pytest.mark.parametrize("update", ["in-place", "appended"])
+def test_steps_are_held_to_a_run_at_once(trt: Bundle, update: str) -> None:
+    """At start-up; a model that computes something else in steps is refused, or one whose logits are no numbers."""
+    engine, device = make_engine(trt, Shapes(update=update))
+    device.log.clear()
+    check_consistent(engine)
+    assert {"launch", "enqueue", "copy_rows"} <= set(device.log)  # captured, queued one by one, and forked
+    assert engine.free_rows == engine.spec.max_rows
+    calls = itertools.count()
+    other, _ = make_engine(trt, Shapes(update=update), script=lambda tokens: next(calls) % 64)
+    with pytest.raises(EngineError, match="other logits in steps than at once on this GPU, by 100% of the largest"):
+        check_consistent(other)
+    none, _ = make_engine(trt, Shapes(update=update), script=lambda tokens: -1)
+    with pytest.raises(EngineError, match="no numbers on this GPU"):
+        check_consistent(none)
 
 
 # -- the machine

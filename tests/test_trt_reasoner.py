@@ -9,9 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from anytime import Health, Reasoner, UsageError
 from anytime.bundle import Bundle
+from anytime.cli.main import app
+from anytime.errors import DeviceError
 from anytime.ext.latency import Latency
 from anytime.runtime.loading import open_bundle
 from anytime.runtime.prompt import Codec
@@ -131,18 +134,47 @@ def test_a_gpu_lost_in_mid_request_leaves_the_best_so_far(make: Make, step: int,
     assert after.reason == "the engine was lost in an earlier step: load a new Reasoner"
 
 
-def test_a_bundle_is_opened_with_the_engine_that_is_asked_for(trt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The GPU, TensorRT and how they are used are in the profile's key; a profile is measured, stored and found."""
-    device = FakeDevice()
+@pytest.fixture
+def machine(trt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU, TensorRT and a plan."""
     monkeypatch.setattr(opening, "probe", lambda: Probed(Gpu("Double", "8.7", "12.6"), "10.16.1"))
     monkeypatch.setattr(opening, "import_tensorrt", lambda: TensorRT(make_tensorrt(LONG)))
-    monkeypatch.setattr(opening, "open_device", lambda: device)
+    monkeypatch.setattr(opening, "open_device", FakeDevice)
     store_plan(trt, Shapes())
-    key = open_bundle(trt.path, engine="tensorrt").key
-    assert (key.engine, key.version, key.gpu) == ("tensorrt", "10.16.1", "Double 8.7")
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_it_runs_on_is_in_the_profile_s_key(trt: Bundle) -> None:
+    """GPU and TensorRT, and how they are used; the processor's threads do not count."""
+    key = open_bundle(trt.path, threads=3, engine="tensorrt").key
+    assert (key.engine, key.version, key.gpu, key.threads) == ("tensorrt", "10.16.1", "Double 8.7", 1)
     assert key.provider == "double 1, in-place, graphs"
-    described = msgspec.to_builtins(key)
-    assert described["threads"] == 1
+    assert (key.precision, key.max_rows, key.max_context) == ("fp16", 4, 256)
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_command_line_runs_it(trt: Bundle, tmp_path: Path, latency: Latency) -> None:
+    """With the engine that is named."""
+    file = tmp_path / "profile.json"
+    file.write_bytes(msgspec.json.encode(make_profile(latency, trt.id)))
+    asked = ["--engine", "tensorrt", "--budget", "20s", "--choices", "left,right", "--profile", str(file), "--estimate"]
+    result = CliRunner().invoke(app, ["run", *asked, str(trt.path), "what"])
+    assert (result.exit_code, result.stdout) == (0, "right\n")
+
+
+def test_the_command_line_says_what_is_missing(trt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, with exit code 1."""
+
+    def none() -> Probed:
+        raise DeviceError("there is no NVIDIA GPU to be used here: libcuda.so.1, the driver, is not installed")
+
+    monkeypatch.setattr(opening, "probe", none)
+    for command in (["run", str(trt.path), "what"], ["profile", str(trt.path)]):
+        result = CliRunner().invoke(app, [*command, "--engine", "tensorrt"])
+        assert result.exit_code == 1
+        assert result.stderr == (
+            "error: there is no NVIDIA GPU to be used here: libcuda.so.1, the driver, is not installed\n"
+        )
 
 
 def test_another_engine_is_none(trt: Bundle) -> None:

@@ -39,7 +39,7 @@ USED = {
         "set_tensor_address",
     ),
     "ILogger": ("ERROR", "INTERNAL_ERROR", "log"),
-    "Runtime": ("deserialize_cuda_engine",),
+    "Runtime": ("deserialize_cuda_engine", "engine_host_code_allowed"),
     "TensorIOMode": ("OUTPUT",),
     "TensorLocation": ("HOST",),
 }
@@ -76,13 +76,16 @@ class TensorRT:
         """The latest error that TensorRT has reported."""
         return self._log.latest or "it does not say why"
 
-    def load(self, plan: bytes) -> Model:
+    def load(self, plan: bytes, host_code: bool) -> Model:
         """The model of a plan, whose weights are then on the GPU. Plans run native code: only ones that are trusted.
+
+        ``host_code``: it brings code for the processor, too, as plans do that also run on later versions.
 
         Raises:
             EngineError: it cannot be loaded.
         """
         self._runtime = self._runtime or self.trt.Runtime(self._log)
+        self._runtime.engine_host_code_allowed = host_code
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(f"TensorRT {self.version} cannot load the plan: {self.complaint}")

@@ -54,6 +54,7 @@ class Cache:
         """
         taken = self.take(n, beside=row)
         length = self.lengths[row]
+        self._device.start()
         for fork in taken:
             if length:
                 self._device.copy_rows(self._copy(row, fork, length))
@@ -84,6 +85,7 @@ class Cache:
         shape = (layout.heads, layout.context, layout.channels)
         parts = []
         for address in self._memory.cache:
+            self._device.start()
             self._device.download(host, address + row * layout.row_bytes)
             self._device.finish()
             held = host.view(np.float16).reshape(shape)
@@ -107,6 +109,7 @@ class Cache:
         held = host.view(np.float16).reshape(layout.heads, layout.context, layout.channels)
         for address, part in zip(self._memory.cache, cache, strict=True):
             held[:, :length] = part
+            self._device.start()
             self._device.upload(address + row * layout.row_bytes, host)
             self._device.finish()
         self.lengths[row] = length

@@ -18,6 +18,7 @@ from anytime.ext.logits import greedy
 from anytime.runtime.engine import Burst, EngineSpec, FloatArray, Health, Row, Seq, Snapshot
 from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
 from anytime.runtime.trt.cache import Cache
+from anytime.runtime.trt.consistent import check_consistent
 from anytime.runtime.trt.device import Device, open_device
 from anytime.runtime.trt.memory import Memory, check_free, layout_of
 from anytime.runtime.trt.plan import Plan, find_plan
@@ -39,11 +40,13 @@ def open_engine(bundle: Bundle) -> TrtEngine:
     """
     found = probe()
     plan = find_plan(bundle, found.tensorrt, found.gpu.compute_capability)
-    return TrtEngine(bundle, plan, import_tensorrt(), open_device())
+    engine = TrtEngine(bundle, plan, import_tensorrt(), open_device())
+    check_consistent(engine)
+    return engine
 
 
 class TrtEngine:
-    """See ``Engine``. ``elapsed_ns`` is what the GPU took for the latest run or step, by its own events."""
+    """See ``Engine``. ``elapsed_ns`` is what the GPU took for the latest run, step or copy, by its own events."""
 
     def __init__(self, bundle: Bundle, plan: Plan, tensorrt: TensorRT, device: Device) -> None:
         self._device = device
@@ -54,7 +57,7 @@ class TrtEngine:
         ):
             content = plan.read()
             check_free({"the plan's weights": len(content)}, device.free_bytes())
-            model = tensorrt.load(content)
+            model = tensorrt.load(content, host_code=plan.sidecar.options.version_compatible)
             layout = layout_of(model, bundle.manifest, plan.graph.update)
             self._memory = Memory(device, layout)
             self._runs = Runs(model, device, self._memory)
