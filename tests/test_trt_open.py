@@ -17,7 +17,7 @@ from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
 from anytime.runtime.trt.consistent import check_consistent
 from anytime.runtime.trt.engine import TrtEngine
 from anytime.runtime.trt.plan import Plan, find_plan
-from tests.doubles_trt import CudaFailure, FakeDevice, Shapes, make_tensorrt
+from tests.doubles_trt import CudaFailure, FakeDevice, Shapes, make_tensorrt, plan_bytes
 from tests.trt import make_engine, store_plan, trt_bundle, weighed
 
 
@@ -216,6 +216,24 @@ def test_a_context_that_cannot_be_made_is_an_error(trt: Bundle, monkeypatch: pyt
     monkeypatch.setattr("tests.doubles_trt._Context", lambda *args: args[1].log("ERROR", "out of memory"))
     with pytest.raises(EngineError, match="makes no execution context: out of memory"):
         make_engine(trt, Shapes())
+
+
+def test_what_a_context_refuses_is_said_in_its_words(trt: Bundle) -> None:
+    """Shapes outside the profile, addresses that are not aligned, what is missing, and a profile that there is not."""
+    gpu = FakeDevice()
+    model = TensorRT(make_tensorrt(weighed)).load(plan_bytes(Shapes()), host_code=False)
+    context = model.context(0, gpu.allocate(4096), gpu.stream)
+    gpu.finish()
+    with pytest.raises(EngineError, match=r"does not take input_ids as .*is not within"):
+        context.set_shape("input_ids", (5, 1))
+    with pytest.raises(EngineError, match="does not take 0x7b for logits: logits is not aligned"):
+        context.bind("logits", 123)
+    with pytest.raises(EngineError, match="TensorRT misses input_ids, past_length, first_logit"):
+        context.check()
+    with pytest.raises(EngineError, match="TensorRT failed: an address or a shape is missing"):
+        context.enqueue()
+    with pytest.raises(EngineError, match="does not take optimization profile 2: there is no profile 2"):
+        model.context(2, gpu.allocate(4096), gpu.stream)
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.0"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from anytime import Health, Reasoner, UsageError
 from anytime.bundle import Bundle
 from anytime.cli.main import app
-from anytime.errors import DeviceError
+from anytime.errors import DeviceError, EngineError
 from anytime.ext.latency import Latency
 from anytime.runtime.loading import open_bundle
 from anytime.runtime.prompt import Codec
@@ -150,6 +151,17 @@ def test_what_it_runs_on_is_in_the_profile_s_key(trt: Bundle) -> None:
     assert (key.engine, key.version, key.gpu, key.threads) == ("tensorrt", "10.16.1", "Double 8.7", 1)
     assert key.provider == "double 1, in-place, graphs"
     assert (key.precision, key.max_rows, key.max_context) == ("fp16", 4, 256)
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_model_that_contradicts_itself_is_not_opened(trt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run gives at once, steps must give, too."""
+    calls = itertools.count()
+    monkeypatch.setattr(
+        opening, "import_tensorrt", lambda: TensorRT(make_tensorrt(lambda tokens: next(calls) % 64, "10.16.1"))
+    )
+    with pytest.raises(EngineError, match="other logits in steps than at once"):
+        open_bundle(trt.path, engine="tensorrt")
 
 
 @pytest.mark.usefixtures("machine")
