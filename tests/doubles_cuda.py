@@ -98,8 +98,13 @@ def cuda_core(gpu: FakeDevice) -> dict[str, ModuleType]:
             return self
 
         def end_building(self) -> GraphBuilder:
+            if gpu.capture_fails:
+                raise RuntimeError("the build process has been invalidated and must be ended")
             self._launch = gpu.end_capture()
             return self
+
+        def close(self) -> None:
+            gpu.end_capture()
 
         def complete(self) -> Graph:
             return Graph(self._launch)

@@ -170,10 +170,14 @@ class FakeDevice:
         self.log.append("begin")
         self.recording = []
 
+    @property
+    def capture_fails(self) -> bool:
+        return self._captures == self.capture_fails_at
+
     def end_capture(self) -> Callable[[], None]:
         recorded, self.recording = self.recording, None
         assert recorded is not None
-        if self._captures == self.capture_fails_at:
+        if self.capture_fails:
             raise CudaFailure("operation not permitted when stream is capturing")
         self.log.append("end")
 

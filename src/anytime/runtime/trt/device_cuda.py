@@ -45,7 +45,7 @@ class CudaDevice:
     """See ``Device``."""
 
     graphs = True
-    failures = (CUDAError,)
+    failures = (CUDAError, RuntimeError)  # the latter for a capture that is not valid
 
     def __init__(self) -> None:
         self._gpu = gpu = Gpu(0)
@@ -108,11 +108,11 @@ class CudaDevice:
         builder.begin_building(mode="thread_local")
         try:
             queue()
+            graph = builder.end_building().complete()
         except BaseException:
-            with contextlib.suppress(CUDAError):  # the capture is not valid any more, but it must be ended
-                builder.end_building()
+            with contextlib.suppress(CUDAError):  # the capture is not valid any more, but the stream must be out of it
+                builder.close()
             raise
-        graph = builder.end_building().complete()
         graph.upload(self._stream)
         return lambda: graph.launch(self._stream)
 
