@@ -229,16 +229,21 @@ class _ILogger:
     def log(self, severity: str, text: str) -> None: ...
 
 
-def make_tensorrt(script: Script, version: str = "10.16.1", spent: Callable[[int, int], None] | None = None) -> Any:
+def make_tensorrt(
+    script: Script,
+    version: str = "10.16.1",
+    spent: Callable[[int, int], None] | None = None,
+    kind: type[Run] | None = None,
+) -> Any:
     """A module like ``tensorrt``, whose every plan's model says what ``script`` says.
 
-    ``spent(tokens, context)`` is told every run when it is done.
+    ``spent(tokens, context)`` is told every run when it is done; ``kind`` is of what a run is made, where not ``Run``.
     """
 
     class Engine(_Engine):
         def create_execution_context(self, strategy: _Strategy) -> _Context | None:
             assert strategy is _Strategy.USER_MANAGED
-            return _Context(self._shapes, self._log, script, spent)
+            return _Context(self._shapes, self._log, script, spent, kind or Run)
 
     if tuple(int(part) for part in version.split(".")[:2]) >= (10, 15):
         Engine.get_aliased_input_tensor = _aliased  # type: ignore[attr-defined]
@@ -344,8 +349,10 @@ def profile_shapes(shapes: Shapes, name: str, profile: int) -> tuple[tuple[int, 
 class _Context:
     """``IExecutionContext``."""
 
-    def __init__(self, shapes: Shapes, log: _ILogger, script: Script, spent: Callable[[int, int], None] | None) -> None:
-        self._plan, self._log, self._script, self._spent = shapes, log, script, spent
+    def __init__(
+        self, shapes: Shapes, log: _ILogger, script: Script, spent: Callable[[int, int], None] | None, kind: type[Run]
+    ) -> None:
+        self._plan, self._log, self._script, self._spent, self._kind = shapes, log, script, spent, kind
         self._profile: int | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
@@ -406,14 +413,13 @@ class _Context:
             return self._refuse("the cache must be updated in place")
         self._unsettled = False
         first = device.host_number(self._addresses["first_logit"]) if self._plan.first_logit_on_host else None
-        run = _Run(
-            self._plan, device, dict(self._addresses), self._shapes["input_ids"], first, self._script, self._spent
-        )
+        shape, addresses = self._shapes["input_ids"], dict(self._addresses)
+        run = self._kind(self._plan, device, addresses, shape, first, self._script, self._spent)
         device.submit("enqueue", run)
         return True
 
 
-class _Run:
+class Run:
     """One run of the model, with the addresses and shapes it was queued with."""
 
     def __init__(
@@ -426,23 +432,27 @@ class _Run:
         script: Script,
         spent: Callable[[int, int], None] | None,
     ) -> None:
-        self._plan, self._device, self._addresses, self._script = plan, device, addresses, script
-        self._rows, self._tokens = shape
+        self.plan, self._device, self._addresses, self._script = plan, device, addresses, script
+        self.rows, self.tokens = shape
         self._first_logit, self._spent = first_logit, spent
 
-    def _array(self, name: str, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    @property
+    def first_logit(self) -> int:
+        """As it was when the run was queued, where it is the host's."""
+        return int(self.array("first_logit", (1,), np.int64)[0]) if self._first_logit is None else self._first_logit
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
         count = int(np.prod(shape))
         return self._device.numbers(self._addresses[name], count, dtype).reshape(shape)
 
     def __call__(self) -> None:
-        plan, rows, tokens = self._plan, self._rows, self._tokens
-        ids = self._array("input_ids", (rows, tokens), np.int64)
-        past = self._array("past_length", (rows,), np.int64)
-        first = self._first_logit
-        first = int(self._array("first_logit", (1,), np.int64)[0]) if first is None else first
+        plan, rows, tokens = self.plan, self.rows, self.tokens
+        ids = self.array("input_ids", (rows, tokens), np.int64)
+        past = self.array("past_length", (rows,), np.int64)
+        first = self.first_logit
         assert 0 <= first < tokens, f"there are no logits from {first} of {tokens} tokens on"
         assert ((ids >= 0) & (ids < plan.vocab)).all(), "a token outside the vocabulary reads elsewhere"
-        logits = self._array("logits", (rows, tokens - first, plan.vocab), np.float32)
+        logits = self.array("logits", (rows, tokens - first, plan.vocab), np.float32)
         held = [self._held(row, int(past[row])) for row in range(rows)]
         for row in range(rows):
             self._write(row, ids[row], int(past[row]))
@@ -458,12 +468,12 @@ class _Run:
 
     def _held(self, row: int, length: int) -> tuple[int, ...]:
         """The tokens in a row of the cache, which all layers, heads and channels must agree on."""
-        plan = self._plan
+        plan = self.plan
         assert 0 <= length <= plan.context
-        shape = (self._rows, plan.heads, plan.context, plan.channels)
+        shape = (self.rows, plan.heads, plan.context, plan.channels)
         tokens: npt.NDArray[Any] | None = None
         for part in parts(plan):
-            held = self._array(f"past_key_values.{part}", shape, np.float16)[row]
+            held = self.array(f"past_key_values.{part}", shape, np.float16)[row]
             assert np.isfinite(held).all(), "0 times what is no number is none either"
             held = held[:, :length]
             if part.endswith("value"):
@@ -475,16 +485,16 @@ class _Run:
         return tuple(int(token) for token in tokens)
 
     def _write(self, row: int, ids: npt.NDArray[Any], past: int) -> None:
-        plan, tokens = self._plan, self._tokens
+        plan, tokens = self.plan, self.tokens
         for part in parts(plan):
             content = np.arange(past, past + tokens) if part.endswith("value") else ids
             if plan.update == "appended":
-                new = self._array(f"new.{part}", (self._rows, plan.heads, tokens, plan.channels), np.float16)
+                new = self.array(f"new.{part}", (self.rows, plan.heads, tokens, plan.channels), np.float16)
                 new[row] = content[None, :, None]
             else:
                 assert past + tokens <= plan.context, "a write behind the cache"
-                shape = (self._rows, plan.heads, plan.context, plan.channels)
-                cache = self._array(f"present.{part}", shape, np.float16)
+                shape = (self.rows, plan.heads, plan.context, plan.channels)
+                cache = self.array(f"present.{part}", shape, np.float16)
                 cache[row, :, past : past + tokens] = content[None, :, None]
 
 
