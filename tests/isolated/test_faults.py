@@ -40,6 +40,16 @@ def test_a_worker_that_dies_leaves_the_best_so_far(make: Make) -> None:
     assert isolated.restarts == 1
 
 
+def test_a_worker_whose_gpu_is_lost_is_replaced(make: Make) -> None:
+    """The request has its best answer so far, with the reason; the next one is normal, on a new engine."""
+    isolated = make()
+    got = isolated.answer("gpu", budget=PATIENCE_S, **ASK)
+    assert (got.text, got.source, got.stopped) == ("left", "instant", "error")
+    assert got.reason == "the GPU was lost"
+    alive(isolated)
+    assert isolated.restarts == 1
+
+
 def test_a_worker_that_dies_with_nothing_found_leaves_the_fallback(make: Make) -> None:
     """Killed in its first run; the request is not tried again, for it may be what kills."""
     isolated = make()

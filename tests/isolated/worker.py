@@ -2,7 +2,7 @@
 
 It answers 'left', and 'right' behind 20 tokens of thought. Behind the first published answer it stands still until it
 is told to end (h), for ever (d), is killed (k) or stopped (s) there; or it is killed before there is any answer (x), or
-takes 10 ms for each step of a thought that fills the context (e).
+takes 10 ms for each step of a thought that fills the context (e), or loses its GPU behind the first run (g).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import threading
 from collections.abc import Sequence
 
 from anytime.bundle import Bundle
+from anytime.errors import EngineError
 from anytime.ext.slots import ADMITTED, TAKEN, Slots
-from anytime.runtime.engine import FloatArray, Row
+from anytime.runtime.engine import FloatArray, Health, Row
 from anytime.runtime.isolated.messages import Ready, Start
 from anytime.runtime.isolated.serve import main
 from anytime.runtime.isolated.settings import pin, settle
@@ -40,6 +41,7 @@ class _Engine(ScriptedEngine):
         super().__init__(clock, start.profile.latency(), self._next, vocab_size=64, max_context=256)  # type: ignore[arg-type]
         self._codec, self._slots = codec, Slots(start.memory, start.bells)
         self._told, self._never = threading.Condition(), threading.Event()
+        self._gone = False
         (self._endless,) = codec.encode_text("e")
         self._think, self._close = codec.encode("a")[-1], codec.close_ids[0]
 
@@ -59,9 +61,15 @@ class _Engine(ScriptedEngine):
             os.kill(os.getpid(), signal.SIGKILL)
         if deed == "e":
             self._never.wait(0.01)
+        if deed == "g" and rows[0].seq.length:
+            self._gone = True
+            raise EngineError("the GPU was lost")
         if deed in "hdks" and rows[0].seq.length:
             self._stand(deed, generation)
         return super().run(rows, generation)
+
+    def health(self) -> Health:
+        return Health.LOST if self._gone else Health.READY
 
     def _stand(self, deed: str, generation: int) -> None:
         slot, serial = self._busy()

@@ -13,10 +13,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from anytime.cli.common import duration_s, err, measuring, out, reported
+from anytime.cli.export import Engines
 from anytime.cli.live import live_view
 from anytime.errors import AnswerFormatError, UsageError
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
+from anytime.runtime.engine import EngineName
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions, read_well_formed
 from anytime.runtime.reasoner import Reasoner
@@ -41,6 +43,9 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     policy: Annotated[str, typer.Option(help="How the time is spent: NAME or NAME:SETTING=VALUE,…")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
+    engine: Annotated[
+        Engines, typer.Option(help="What runs it; tensorrt needs a plan built here.")
+    ] = Engines.onnxruntime,
     profile: Annotated[Path | None, typer.Option(help="Use this latency profile.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Accept a profile of another key.")] = False,
     speculate: Annotated[bool, typer.Option("--speculate", help="Let the thought guess ahead where it pays.")] = False,
@@ -56,7 +61,7 @@ def run(
     answer = _format(choices, regex, schema, max_tokens)
     asked = _asked(questions, strict) if questions else [Question(id="1", question=question)]
     sampling = None if temperature is None else Sampling(temperature, top_p, seed)
-    with _opened(bundle, threads, profile, estimate, speculate, isolated) as reasoner:
+    with _opened(bundle, threads, engine.value, profile, estimate, speculate, isolated) as reasoner:
         session = _Session(reasoner, budget_s, answer, fallback, min_confidence, sampling, policy)
         if questions is None:
             session.one(asked[0], as_json)
@@ -65,13 +70,25 @@ def run(
 
 
 def _opened(
-    bundle: str | None, threads: int | None, profile: Path | None, estimate: bool, speculate: bool, isolated: bool
+    bundle: str | None,
+    threads: int | None,
+    engine: EngineName,
+    profile: Path | None,
+    estimate: bool,
+    speculate: bool,
+    isolated: bool,
 ) -> Reasoner:
     if isolated:
         return Reasoner.load(
-            bundle, threads=threads, profile=profile, estimate=estimate, speculate=speculate, isolated=True
+            bundle,
+            threads=threads,
+            engine=engine,
+            profile=profile,
+            estimate=estimate,
+            speculate=speculate,
+            isolated=True,
         )
-    loaded = open_bundle(bundle, threads)
+    loaded = open_bundle(bundle, threads, engine)
     with measuring() as progress:
         measured = find_profile(loaded, profile, estimate, progress)
     reasoner = Reasoner(loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate)

@@ -44,6 +44,7 @@ def load_reasoner(parameters: Parameters) -> Reasoner:
     return Reasoner.load(
         parameters.bundle or None,
         threads=parameters.threads or None,
+        engine=parameters.engine,
         speculate=parameters.speculate,
         overload=parameters.overload,
         isolated=parameters.isolated,

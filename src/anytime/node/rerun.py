@@ -190,7 +190,7 @@ def _machine(session: Session, directory: Path | None, found: Replayed) -> tuple
         raise RecordError(
             f"the record is of anytime {session.version}, which wrote another profile: {error}"
         ) from error
-    loaded = open_bundle(directory or parameters.bundle or None, profile.key.threads)
+    loaded = open_bundle(directory or parameters.bundle or None, profile.key.threads, parameters.engine)
     if loaded.bundle.id != session.bundle_id:
         raise RecordError(
             f"the record was made with the bundle {session.bundle_id}, and this is {loaded.bundle.id}: "

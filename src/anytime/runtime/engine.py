@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+EngineName: TypeAlias = Literal["onnxruntime", "tensorrt"]
 
 
 class Health(Enum):
@@ -30,6 +31,7 @@ class EngineSpec(msgspec.Struct, frozen=True):
     vocab_size: int
     max_rows: int
     max_context: int
+    gpu: str = "none"
 
 
 class Seq(msgspec.Struct, eq=False):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 import numpy as np
 
 from anytime.bundle import Bundle
 from anytime.errors import ProfileError, UsageError
-from anytime.runtime.engine import Engine, Snapshot
+from anytime.runtime.engine import Engine, EngineName, Snapshot
 from anytime.runtime.forecast import CALIBRATION, Forecast, read_calibration
 from anytime.runtime.ort.engine import OrtEngine
 from anytime.runtime.prefixes import Prefix
@@ -36,19 +36,23 @@ class Loaded(msgspec.Struct, frozen=True):
     key: ProfileKey
 
 
-def open_bundle(bundle: str | os.PathLike[str] | None, threads: int | None = None) -> Loaded:
-    """Open a bundle, by default the reference, with ONNX Runtime on the CPU.
+def open_bundle(
+    bundle: str | os.PathLike[str] | None, threads: int | None = None, engine: EngineName = "onnxruntime"
+) -> Loaded:
+    """Open a bundle, by default the reference, with ONNX Runtime on the CPU, or with TensorRT on the GPU.
 
     Raises:
         BundleError, EngineError: it cannot be opened.
-        UsageError: there cannot be that many threads.
+        UsageError: there cannot be that many threads, or there is no such engine.
     """
+    if engine not in get_args(EngineName):
+        raise UsageError(f"engine is {engine!r}: it must be one of {', '.join(get_args(EngineName))}")
     if threads is not None and not 1 <= threads <= _MOST_THREADS:
         raise UsageError(f"threads is {threads}: it must be between 1 and {_MOST_THREADS}")
     opened = Bundle.load(bundle) if bundle is not None else Bundle.reference()
     host = detect()
-    engine = OrtEngine(opened, threads or host.threads())
-    spec = engine.spec
+    made = _engine(engine, opened, threads or host.threads())
+    spec = made.spec
     key = ProfileKey(
         bundle=opened.id,
         engine=spec.name,
@@ -59,10 +63,18 @@ def open_bundle(bundle: str | os.PathLike[str] | None, threads: int | None = Non
         max_rows=spec.max_rows,
         max_context=spec.max_context,
         processor=host.processor,
-        gpu="none",
+        gpu=spec.gpu,
         power_mode=host.power_mode,
     )
-    return Loaded(opened, engine, Codec(opened), host, key)
+    return Loaded(opened, made, Codec(opened), host, key)
+
+
+def _engine(name: EngineName, bundle: Bundle, threads: int) -> Engine:
+    if name == "onnxruntime":
+        return OrtEngine(bundle, threads)
+    from anytime.runtime.trt.engine import open_engine  # who has no GPU loads nothing of it
+
+    return open_engine(bundle)
 
 
 def forecast_of(bundle: Bundle) -> Forecast | None:

@@ -22,7 +22,7 @@ from anytime.runtime.answers.compiling import compile_format
 from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.answers.formats import AnswerFormat
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.engine import Engine, Health
+from anytime.runtime.engine import Engine, EngineName, Health
 from anytime.runtime.intake import Overload
 from anytime.runtime.isolation import Isolation
 from anytime.runtime.job import Job, Machine
@@ -99,6 +99,7 @@ class Reasoner:
         bundle: str | os.PathLike[str] | None = None,
         *,
         threads: int | None = None,
+        engine: EngineName = "onnxruntime",
         profile: str | os.PathLike[str] | None = None,
         estimate: bool = False,
         speculate: bool = False,
@@ -108,14 +109,15 @@ class Reasoner:
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
-        Without a stored profile one is measured first, quickly, which takes some seconds. ``profile`` names a profile
-        file instead; with ``estimate``, one measured under another key will do. ``speculate`` lets a greedy thought
-        guess ahead from what it and the prompt already said; it writes the same tokens, sooner where guesses are right,
-        and stops guessing where they are not. ``overload`` says what happens when requests do not all fit: those under
-        way give up thought, down to their first answers (``degrade``); or they give up none, and the new one is
-        rejected (``reject``); or the oldest give way (``drop-oldest``). ``log`` takes note of every answer. With
-        ``isolated`` all that thinks runs in a process of its own, which an ``Isolation`` says more about (see
-        ``docs/isolation.md``); the outcome is an ``Isolated``.
+        ``engine`` runs it: ``onnxruntime`` on the CPU, ``tensorrt`` on an NVIDIA GPU, for which a plan must have been
+        built here (see ``docs/tensorrt.md``). Without a stored profile one is measured first, quickly, which takes some
+        seconds. ``profile`` names a profile file instead; with ``estimate``, one measured under another key will do.
+        ``speculate`` lets a greedy thought guess ahead from what it and the prompt already said; it writes the same
+        tokens, sooner where guesses are right, and stops guessing where they are not. ``overload`` says what happens
+        when requests do not all fit: those under way give up thought, down to their first answers (``degrade``); or
+        they give up none, and the new one is rejected (``reject``); or the oldest give way (``drop-oldest``). ``log``
+        takes note of every answer. With ``isolated`` all that thinks runs in a process of its own, which an
+        ``Isolation`` says more about (see ``docs/isolation.md``); the outcome is an ``Isolated``.
 
         Raises:
             BundleError, ProfileError, EngineError: see their texts for the remedy.
@@ -125,6 +127,7 @@ class Reasoner:
             made: Reasoner = client.Isolated.load(
                 bundle,
                 threads=threads,
+                engine=engine,
                 profile=profile,
                 estimate=estimate,
                 speculate=speculate,
@@ -133,7 +136,7 @@ class Reasoner:
                 isolated=isolated,
             )
             return made
-        loaded = open_bundle(bundle, threads)
+        loaded = open_bundle(bundle, threads, engine)
         measured = find_profile(loaded, Path(profile) if profile is not None else None, estimate)
         reasoner = cls(
             loaded.engine, loaded.codec, measured, loaded.bundle, speculate=speculate, overload=overload, log=log
@@ -360,7 +363,7 @@ class Reasoner:
         return True
 
     def health(self) -> Health:
-        """READY, BUSY with a request, or LOST: a step that was told to end has not come back."""
+        """READY, BUSY with a request, or LOST: a step does not come back, or the engine is gone, as with its GPU."""
         return self._worker.health()
 
     def close(self) -> None:

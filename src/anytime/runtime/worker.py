@@ -93,7 +93,8 @@ class Worker:
         if self._stopping:
             return "the Reasoner is closed"
         if self.health() is Health.LOST:
-            return "the engine does not come back from an earlier step: load a new Reasoner"
+            ending = "was lost in" if self._broken else "does not come back from"
+            return f"the engine {ending} an earlier step: load a new Reasoner"
         if reason := barred(job, work, now, self.machine):
             return reason
         mandatory_ns = instant_ns(work, self.machine.profile)
@@ -158,7 +159,14 @@ class Worker:
                 self._agenda.move(key, ready_ns)
         return fits
 
+    @property
+    def _broken(self) -> bool:
+        """Whether the engine itself says that it is lost."""
+        return self.machine.engine.health() is Health.LOST
+
     def health(self) -> Health:
+        if self._broken:
+            return Health.LOST
         if not self._current:
             return Health.READY
         running_ns = self.machine.clock.now() - self._stepped_ns

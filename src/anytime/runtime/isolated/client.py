@@ -11,7 +11,7 @@ from anytime.bundle import Bundle
 from anytime.errors import EngineError, UsageError
 from anytime.ext.slots import Slots
 from anytime.runtime.answers.formats import AnswerFormat
-from anytime.runtime.engine import Engine, EngineSpec, Health
+from anytime.runtime.engine import Engine, EngineName, EngineSpec, Health
 from anytime.runtime.intake import Overload
 from anytime.runtime.isolated.child import SERVE
 from anytime.runtime.isolated.exchange import Exchange
@@ -80,6 +80,7 @@ class Isolated(Reasoner):
         bundle: str | os.PathLike[str] | None = None,
         *,
         threads: int | None = None,
+        engine: EngineName = "onnxruntime",
         profile: str | os.PathLike[str] | None = None,
         estimate: bool = False,
         speculate: bool = False,
@@ -99,6 +100,7 @@ class Isolated(Reasoner):
             bells=slots.bells,
             bundle=None if bundle is None else str(Path(bundle).absolute()),
             threads=threads,
+            engine=engine,
             profile_file=None if profile is None else str(Path(profile).absolute()),
             estimate=estimate,
             speculate=speculate,

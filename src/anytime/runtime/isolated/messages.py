@@ -11,7 +11,7 @@ from anytime.errors import AnswerFormatError, AnytimeError, EngineError
 from anytime.ext.slots import FAILED, FINAL, VALID, Slots
 from anytime.runtime.answer import Answer
 from anytime.runtime.answers.formats import AnswerFormat, Choices, JsonSchema, Regex, Text
-from anytime.runtime.engine import EngineSpec
+from anytime.runtime.engine import EngineName, EngineSpec
 from anytime.runtime.isolation import Isolation
 from anytime.runtime.sampling import Sampling
 from anytime.scheduler.profile import LatencyProfile
@@ -30,6 +30,7 @@ class Start(msgspec.Struct, frozen=True):
     bells: list[int]
     bundle: str | None = None
     threads: int | None = None
+    engine: EngineName = "onnxruntime"
     profile_file: str | None = None
     profile: LatencyProfile | None = None  # what the first worker found or measured
     estimate: bool = False

@@ -17,6 +17,7 @@ import msgspec
 
 from anytime.ext.process import die_with_parent
 from anytime.ext.slots import ADMITTED, FINISHED, TAKEN, Slots
+from anytime.runtime.engine import Health
 from anytime.runtime.intake import Overload
 from anytime.runtime.isolated.messages import (
     Ask,
@@ -37,6 +38,8 @@ from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.pending import Pending
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import NS_PER_S
+
+_LOST = 70  # exit code: an internal error
 
 
 class Server:
@@ -59,6 +62,7 @@ class Server:
             self._slots.wait_for_requests()
 
     def _take(self, slot: int, serial: int, deadline_ns: int, raw: bytes) -> None:
+        self._end_if_lost()
         self._slots.mark(slot, serial, TAKEN)
         try:
             message = unpack_message(raw)
@@ -100,6 +104,7 @@ class Server:
             publish_failure(self._slots, slot, serial, error)
         del self._asked[slot]
         self._slots.mark(slot, serial, FINISHED)
+        self._end_if_lost()
         if not self._asked:
             gc.collect()  # of what the requests left; it is quick, for what was loaded is frozen
 
@@ -127,6 +132,12 @@ class Server:
         move = found[0].tighten if steer.how == "tighten" else found[0].extend
         return move(deadline=self._ready_ns(steer.deadline_ns) / NS_PER_S)
 
+    def _end_if_lost(self) -> None:
+        """An engine that is lost, with its GPU, say, is lost to this process; the next one serves what is not taken."""
+        if self._reasoner.health() is Health.LOST:
+            print("the engine of the isolated process was lost", file=sys.stderr, flush=True)
+            os._exit(_LOST)
+
     def _reply(self, slot: int, serial: int, done: bool, reason: str) -> None:
         blank = blank_answer("", "", 0, 0)
         answer = msgspec.structs.replace(blank, stopped="complete" if done else "rejected", reason=reason)
@@ -145,7 +156,7 @@ def load_bundle(start: Start) -> tuple[Reasoner, Ready]:
         AnytimeError: as ``Reasoner.load`` does.
     """
     affinity = pin(start.isolation)
-    loaded = open_bundle(start.bundle, start.threads)
+    loaded = open_bundle(start.bundle, start.threads, start.engine)
     file = Path(start.profile_file) if start.profile_file is not None else None
     profile = start.profile or find_profile(loaded, file, start.estimate)
     reasoner = Reasoner(

@@ -1,0 +1,219 @@
+"""All memory of an engine on the GPU and beside it: computed first, held against what is free, then taken once."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from anytime.bundle import Manifest
+from anytime.errors import EngineError
+from anytime.runtime.engine import FloatArray
+from anytime.runtime.trt.adapter import Model
+from anytime.runtime.trt.device import ALIGNMENT, UNIT, Device
+
+MOST_LOGITS = 64  # of one row, in one run; a run that wants those of more tokens is taken apart
+LEAST_ROWS = 3  # that measuring a latency profile takes
+_HALF = 2  # bytes
+_INT = 8
+_MIB = 2**20
+_Signature: TypeAlias = tuple[str, tuple[int, ...], bool]  # type, shape, whether it is an output
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Sizes that a plan was built for. ``parts``: keys and values of each layer, in turn."""
+
+    rows: int
+    chunk: int
+    layers: int
+    heads: int
+    context: int
+    channels: int
+    vocab: int
+    appended: bool
+    scratch_bytes: int
+
+    @property
+    def parts(self) -> int:
+        return 2 * self.layers
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row in one part."""
+        return self.heads * self.context * self.channels * _HALF
+
+    @property
+    def part_bytes(self) -> int:
+        return self.rows * self.row_bytes
+
+    @property
+    def units(self) -> int:
+        """Of 16 bytes, in what one head holds of one token."""
+        return self.channels * _HALF // UNIT
+
+    @property
+    def most_tokens(self) -> int:
+        """Of all rows, in one run."""
+        return max(self.rows, self.chunk)
+
+    @property
+    def most_logits(self) -> int:
+        """Of all rows, in one run."""
+        return max(self.rows, min(MOST_LOGITS, self.chunk))
+
+    @property
+    def new_bytes(self) -> int:
+        """What a graph returns that does not update its cache, in one part."""
+        return _aligned(self.heads * self.most_tokens * self.channels * _HALF) if self.appended else 0
+
+    @property
+    def input_bytes(self) -> int:
+        """Lengths, the first logit, then tokens; see ``Memory``."""
+        return self.lengths_bytes + ALIGNMENT + _aligned(self.most_tokens * _INT)
+
+    @property
+    def lengths_bytes(self) -> int:
+        return _aligned(self.rows * _INT)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes on the GPU, by what they are for."""
+        return {
+            f"the cache of {self.rows} sequences of {self.context} tokens": self.parts * self.part_bytes,
+            "TensorRT's own": self.scratch_bytes,
+            "inputs and outputs": self.input_bytes
+            + self.most_logits * self.vocab * 4
+            + self.parts * (self.new_bytes + 2 * _INT),
+        }
+
+
+def layout_of(model: Model, manifest: Manifest, update: str | None) -> Layout:
+    """What a plan was built for, held to the bundle's manifest.
+
+    Raises:
+        EngineError: it has other tensors than export gives them.
+    """
+    kv, context = manifest.kv, manifest.max_context
+    appended = update == "appended"
+    present = "new" if appended else "present"
+    cache = (-1, kv.heads, context, kv.head_dim)
+    outputs = (-1, kv.heads, -1, kv.head_dim) if appended else cache
+    expected: dict[str, _Signature] = {
+        "input_ids": ("INT64", (-1, -1), False),
+        "past_length": ("INT64", (-1,), False),
+        "first_logit": ("INT64", (1,), False),
+        "logits": ("FLOAT", (-1, -1, manifest.vocab_size), True),
+    }
+    for name in _parts(kv.layers):
+        expected[f"past_key_values.{name}"] = ("HALF", cache, False)
+        expected[f"{present}.{name}"] = ("HALF", outputs, True)
+    found = {name: (tensor.dtype, tensor.shape, tensor.output) for name, tensor in model.tensors.items()}
+    wrong = [name for name in {**expected, **found} if not _alike(found.get(name), expected.get(name))]
+    if wrong or model.profiles != 2:
+        name = wrong[0] if wrong else "optimization profiles"
+        seen = found.get(name) if wrong else model.profiles
+        raise EngineError(
+            f"the plan is not one that this anytime builds: {name} is {seen}, expected {expected.get(name, 2)}; "
+            "build it again with 'anytime export --engine tensorrt'"
+        )
+    if update == "in-place":
+        _check_aliases(model, kv.layers)
+    layout = Layout(
+        rows=model.largest("input_ids", 0)[0],
+        chunk=model.largest("input_ids", 1)[1],
+        layers=kv.layers,
+        heads=kv.heads,
+        context=context,
+        channels=kv.head_dim,
+        vocab=manifest.vocab_size,
+        appended=appended,
+        scratch_bytes=_aligned(model.scratch_bytes),
+    )
+    if layout.rows < LEAST_ROWS:
+        raise EngineError(f"the plan is for {layout.rows} rows: build one with --rows {LEAST_ROWS} or more")
+    if layout.row_bytes % ALIGNMENT or layout.channels * _HALF % UNIT:
+        raise EngineError(
+            f"the plan's rows have {layout.row_bytes} bytes for each layer's keys, which must be a multiple of "
+            f"{ALIGNMENT}: export with --max-context as a multiple of 128"
+        )
+    return layout
+
+
+def _alike(found: _Signature | None, expected: _Signature | None) -> bool:
+    """Whether a tensor is as expected; of an output's sizes TensorRT need not know all before it runs."""
+    if found is None or expected is None or len(found[1]) != len(expected[1]):
+        return False
+    unknown = expected[2]
+    sizes = all(a == b or (unknown and a == -1) for a, b in zip(found[1], expected[1], strict=True))
+    return sizes and (found[0], found[2]) == (expected[0], expected[2])
+
+
+def _parts(layers: int) -> list[str]:
+    return [f"{i}.{part}" for i in range(layers) for part in ("key", "value")]
+
+
+def _check_aliases(model: Model, layers: int) -> None:
+    """A cache that is said to be updated in place, and is not, would lose every token."""
+    for name in _parts(layers):
+        alias = model.alias(f"present.{name}")
+        if alias not in (f"past_key_values.{name}", None):
+            raise EngineError(
+                f"the plan does not update its cache in place: present.{name} shares the memory of "
+                f"{alias or 'nothing'}; build it again with 'anytime export --engine tensorrt'"
+            )
+
+
+def check_free(sizes: dict[str, int], free: int) -> None:
+    """Raises: EngineError: so much is not free on the GPU."""
+    if sum(sizes.values()) > free:
+        wanted = ", ".join(f"{size / _MIB:,.0f} MiB for {name}" for name, size in sizes.items())
+        raise EngineError(
+            f"the GPU has {free / _MIB:,.0f} MiB of memory free, and {sum(sizes.values()) / _MIB:,.0f} MiB are needed "
+            f"({wanted}): end other programs, or build the plan with fewer --rows or a smaller --max-context"
+        )
+
+
+class Memory:
+    """The memory of one engine. Addresses are those of the GPU; arrays are pinned memory of the host.
+
+    Inputs lie side by side, so that one copy brings them to the GPU: lengths [rows], then the first logit, then tokens,
+    each at an aligned place.
+    """
+
+    def __init__(self, device: Device, layout: Layout) -> None:
+        """Raises: EngineError: there is not enough of it."""
+        check_free(layout.sizes, device.free_bytes())
+        self.layout = layout
+        self.scratch = device.allocate(max(ALIGNMENT, layout.scratch_bytes))
+        cache = device.allocate(layout.parts * layout.part_bytes)
+        self.cache = [cache + i * layout.part_bytes for i in range(layout.parts)]
+        new = device.allocate(layout.parts * layout.new_bytes) if layout.appended else 0
+        self.new = [new + i * layout.new_bytes for i in range(layout.parts)] if layout.appended else []
+        self.inputs = device.allocate(layout.input_bytes)
+        self.lengths, self.first_logit = self.inputs, self.inputs + layout.lengths_bytes
+        self.tokens = self.first_logit + ALIGNMENT
+        self.logits = device.allocate(_aligned(layout.most_logits * layout.vocab * 4))
+        self.host_inputs = device.pinned(layout.input_bytes)
+        numbers = self.host_inputs.view(np.int64)
+        first_logit, tokens = ((place - self.inputs) // _INT for place in (self.first_logit, self.tokens))
+        self.host_lengths, self.host_first_logit = numbers[: layout.rows], numbers[first_logit : first_logit + 1]
+        self.host_tokens = numbers[tokens : tokens + layout.most_tokens]
+        logits: FloatArray = device.pinned(layout.most_logits * layout.vocab * 4).view(np.float32)
+        self.host_logits = logits.reshape(layout.most_logits, layout.vocab)
+        self.host_row = device.pinned(layout.row_bytes)  # of one part, for snapshots
+        self.cache_table, self.new_table = self._table(device, self.cache), self._table(device, self.new)
+
+    def _table(self, device: Device, addresses: list[int]) -> int:
+        """Addresses where the GPU can read them."""
+        if not addresses:
+            return 0
+        host = device.pinned(len(addresses) * _INT)
+        host.view(np.uint64)[:] = addresses
+        table = device.allocate(host.nbytes)
+        device.upload(table, host)
+        return table
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
