@@ -34,14 +34,17 @@ class Noted:
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._uses.add((self._kind, name, None))
-        self._parts[name] = value
+        if name == "__class__":
+            self.__dict__["_kind"] = value.__dict__["_kind"]
+        else:
+            self._parts[name] = value
 
 
 class FakeTensorRT:
     """``module`` builds plans of a network with these inputs; the switches say what goes wrong.
 
-    What it was told is in ``flags`` (of the network), ``config`` and ``profiles``, each of them shapes by input: least,
-    best, most.
+    The network has an attention layer between two others. What it was told is in ``flags`` (of the network),
+    ``attention``, ``config`` and ``profiles``, each of them shapes by input: least, best, most.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class FakeTensorRT:
     ) -> None:
         self.uses: Uses = set()
         self.flags, self.parsed, self.builds = 0, "", 0
+        self.attention: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
         self.profiles: list[dict[str, tuple[list[int], list[int], list[int]]]] = []
         self.timings: list[bytes] = []
@@ -87,6 +91,8 @@ class FakeTensorRT:
             OnnxParser=Noted(self.uses, "OnnxParser", parser),
             Logger=Noted(self.uses, "Logger", lambda severity: object(), ERROR=1),
             NetworkDefinitionCreationFlag=self._noted("NetworkDefinitionCreationFlag", STRONGLY_TYPED=1),
+            LayerType=self._noted("LayerType", ATTENTION_INPUT="attention"),
+            IAttentionInputLayer=self._noted("IAttentionInputLayer"),
             BuilderFlag=self._noted("BuilderFlag", VERSION_COMPATIBLE="version compatible"),
             HardwareCompatibilityLevel=self._noted("HardwareCompatibilityLevel", AMPERE_PLUS="from Ampere on"),
         )
@@ -97,7 +103,16 @@ class FakeTensorRT:
     def _network(self, flags: int) -> Noted:
         self.flags = flags
         tensors = [self._noted("ITensor", name=name, shape=shape) for name, shape in self._inputs.items()]
-        return self._noted("INetworkDefinition", num_inputs=len(tensors), get_input=tensors.__getitem__)
+        attention = self._noted("IAttention")
+        self.attention = attention.__dict__["_parts"]
+        layers = [self._noted("ILayer", type=kind, attention=attention) for kind in ("constant", "attention", "cast")]
+        return self._noted(
+            "INetworkDefinition",
+            num_inputs=len(tensors),
+            get_input=tensors.__getitem__,
+            num_layers=len(layers),
+            get_layer=layers.__getitem__,
+        )
 
     def _profile(self) -> Noted:
         shapes: dict[str, Any] = {}

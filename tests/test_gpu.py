@@ -12,6 +12,7 @@ from anytime.errors import DeviceError
 from anytime.targets.gpu import Gpu, probe
 
 DRIVER = """
+#include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
 int cuInit(unsigned flags) { %s }
@@ -35,8 +36,8 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 
 def test_the_driver_says_what_gpu_it_has(driver: Callable[..., None]) -> None:
-    """Name, compute capability and the newest CUDA there can be."""
-    driver()
+    """Name, compute capability and the newest CUDA there can be, whatever the driver prints meanwhile."""
+    driver('puts("a greeting"); fflush(stdout); return 0;')
     assert probe() == Gpu("Orin (nvgpu)", "8.7", "13.2")
 
 

@@ -105,10 +105,11 @@ def test_compatible_plans_are_asked_for_by_name(bundle: Bundle, device: Any) -> 
 def test_the_graph_is_the_best_that_this_tensorrt_parses(
     version: str, update: str, bundle: Bundle, device: Any
 ) -> None:
-    """In place from 10.15 on, appended before."""
+    """In place from 10.15 on, appended before; attention layers, which only the former has, may be decomposed."""
     trt = device(version)
     build_plan(bundle, PlanOptions())
     assert trt.parsed == str(bundle.file(f"tensorrt.{update}.onnx"))
+    assert trt.attention == ({"decomposable": True} if update == "in-place" else {})
 
 
 def test_too_old_a_tensorrt_is_refused(bundle: Bundle, device: Any) -> None:

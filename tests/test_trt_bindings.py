@@ -76,14 +76,14 @@ def checked(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
-def uses_of_a_build(bundle: Bundle) -> Uses:
-    """All that a build makes use of, with every option, and where it goes wrong."""
+def uses_of_a_build(bundle: Bundle, version: str) -> Uses:
+    """All that a build makes use of in this version, with every option, and where it goes wrong."""
     uses: Uses = set()
     for trouble in ({}, {"knows_timings": False}, {"parses": False}):
-        trt = FakeTensorRT(INPUTS, **trouble)
+        trt = FakeTensorRT(INPUTS, version, **trouble)
         options = PlanOptions(version_compatible=True, hardware_compatible=True)
         try:
-            compile_graph(trt.module, bundle, tensorrt_graph(bundle, "10.3.0"), options, b"foreign")
+            compile_graph(trt.module, bundle, tensorrt_graph(bundle, version), options, b"foreign")
         except ExportError:
             assert trouble == {"parses": False}
         uses |= trt.uses
@@ -93,7 +93,7 @@ def uses_of_a_build(bundle: Bundle) -> Uses:
 @pytest.mark.parametrize("version", BINDINGS)
 def test_the_calls_of_a_build_exist(version: str, tmp_path: Path) -> None:
     """Every class, attribute and enumerator that a build uses is there, and every method takes that many arguments."""
-    uses = uses_of_a_build(write_bundle(tmp_path / "bundle"))
+    uses = uses_of_a_build(write_bundle(tmp_path / "bundle"), version)
     assert len(uses) >= 30
     assert ("IBuilderConfig", "set_timing_cache", 2) in uses
     assert compare(version, uses) == []

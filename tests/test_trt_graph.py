@@ -204,6 +204,19 @@ def test_the_cache_is_updated_as_tensorrt_wants_it(
             assert {node.outputs[0].name for node in scatters} == {value.name for value in graph.outputs[1:]}
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_the_graphs_are_what_their_opset_says(precision: Precision, bundle: Callable[[str, Precision], Bundle]) -> None:
+    """ONNX's own checker takes them with types and shapes; what 10.3 gets is of the format that it knows."""
+    onnx = pytest.importorskip("onnx")
+    made = bundle("qwen3", precision)
+    for graph in made.manifest.graphs[1:]:
+        onnx.checker.check_model(made.file(graph.file), full_check=True)
+        model = onnx.load(made.file(graph.file), load_external_data=False)
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", graph.opset)]
+        if graph.update == "appended":
+            assert (graph.opset, model.ir_version) == (21 if precision == "int4" else 20, 10)
+
+
 def test_integers_are_symmetric_and_fit(bundle: Callable[[str, Precision], Bundle]) -> None:
     """Weights are dequantized without zero points, to halves; int4 in blocks, but for what has an odd width."""
     for precision, types in (("int8", {"INT8"}), ("int4", {"INT4", "INT8"})):

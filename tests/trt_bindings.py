@@ -20,10 +20,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-# One of each kind: JetPack 6, JetPack 7.0, JetPack 7.2, and the newest.
+# JetPack 6, JetPack 7.0, the first with a cache in place, JetPack 7.2, and the newest.
 BINDINGS = {
     "10.3.0": "tensorrt_cu12_bindings",
     "10.13.3.9": "tensorrt_cu13_bindings",
+    "10.15.1.29": "tensorrt_cu13_bindings",
     "10.16.1.11": "tensorrt_cu13_bindings",
     "11.4.0.106": "tensorrt_cu13_bindings",
 }

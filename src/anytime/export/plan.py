@@ -1,7 +1,7 @@
 """Building a plan: a bundle's graph, compiled by the TensorRT of this machine for the GPU of this machine.
 
-The calls used here are the same from TensorRT 10.3 to 11.4, which ``tests/trt_bindings.py`` holds to its real Python
-bindings. It needs TensorRT and a GPU, but neither torch nor Optimum.
+The calls used here are the same from TensorRT 10.3 to 11.4, which ``tests/test_trt_bindings.py`` holds to NVIDIA's own
+Python bindings. It needs TensorRT and a GPU, but neither torch nor Optimum.
 """
 
 from __future__ import annotations
@@ -107,6 +107,8 @@ def compile_graph(
     if not parser.parse_from_file(str(bundle.file(graph.file))):
         errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
         raise ExportError(f"TensorRT {trt.__version__} cannot parse {graph.file} ({errors}): please report it")
+    if graph.update == "in-place":
+        _let_attention_be_decomposed(trt, network)
     config = builder.create_builder_config()
     config.max_aux_streams = 0  # one stream, so that a step is one captured graph whose order does not vary
     if options.version_compatible:
@@ -123,6 +125,15 @@ def compile_graph(
     if plan is None:
         raise ExportError(f"TensorRT {trt.__version__} cannot build {graph.file}: it says why above")
     return memoryview(plan), memoryview(cache.serialize())
+
+
+def _let_attention_be_decomposed(trt: Any, network: Any) -> None:
+    """Where TensorRT has no kernel for a whole attention layer it takes several, instead of refusing to build."""
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # how the bindings cast
+            layer.attention.decomposable = True
 
 
 def _profile(builder: Any, network: Any, rows: int, tokens: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MIN
 _DRIVER = "libcuda.so.1"
 
 
-class Gpu(msgspec.Struct, frozen=True):
+class Gpu(msgspec.Struct, frozen=True, tag=True):
     """The first GPU that this process may use; ``cuda`` is the newest version that the driver runs."""
 
     gpu: str
@@ -22,7 +23,7 @@ class Gpu(msgspec.Struct, frozen=True):
     cuda: str
 
 
-class _Nothing(msgspec.Struct, frozen=True):
+class _Nothing(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
@@ -32,19 +33,21 @@ def probe() -> Gpu:
     Raises:
         DeviceError: there is no driver, or it has no GPU.
     """
+    places = os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
+    command, env = [sys.executable, "-m", __spec__.name], {**os.environ, "PYTHONPATH": places}
     try:
-        run = subprocess.run([sys.executable, "-m", __spec__.name], capture_output=True, timeout=_WAIT_S, check=False)
+        run = subprocess.run(command, capture_output=True, env=env, timeout=_WAIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise DeviceError(f"NVIDIA's driver has not answered for {_WAIT_S:.0f} s: look at it with nvidia-smi") from None
+    lines = run.stdout.splitlines() or [b""]
+    found: Gpu | _Nothing
     try:
-        return msgspec.json.decode(run.stdout, type=Gpu)
+        found = msgspec.json.decode(lines[-1], type=Gpu | _Nothing)
     except msgspec.DecodeError:
-        pass
-    try:
-        reason = msgspec.json.decode(run.stdout, type=_Nothing).reason
-    except msgspec.DecodeError:
-        reason = f"asking NVIDIA's driver ended with exit code {run.returncode}"
-    raise DeviceError(f"there is no NVIDIA GPU to be used here: {reason}")
+        found = _Nothing(f"asking NVIDIA's driver ended with exit code {run.returncode}")
+    if isinstance(found, _Nothing):
+        raise DeviceError(f"there is no NVIDIA GPU to be used here: {found.reason}")
+    return found
 
 
 def _ask() -> Gpu | _Nothing:
