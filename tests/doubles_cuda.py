@@ -182,14 +182,29 @@ def cuda_core(gpu: FakeDevice) -> dict[str, ModuleType]:
     return {module.__name__: module for module in modules}
 
 
+def driver_library(gpu: FakeDevice) -> Any:
+    """The driver's library, of which one function is called."""
+
+    def set_current(context: ctypes.c_void_p) -> int:
+        assert context.value == 0xC0
+        gpu.attach()
+        return 0
+
+    return SimpleNamespace(cuCtxSetCurrent=set_current)
+
+
 def pycuda(gpu: FakeDevice) -> dict[str, ModuleType]:
     """The modules of pycuda, by name."""
 
     class Stream:
         handle = gpu.stream
 
+        def __init__(self) -> None:
+            assert pushed
+
     class Event:
         def __init__(self, flags: str) -> None:
+            assert pushed
             assert flags == "blocking"
             events.append(self)
 
@@ -223,13 +238,15 @@ def pycuda(gpu: FakeDevice) -> dict[str, ModuleType]:
             return gpu.compute_capability
 
         def retain_primary_context(self) -> Any:
-            return SimpleNamespace(push=gpu.attach)
+            return SimpleNamespace(handle=0xC0, push=lambda: pushed.append(1), pop=pushed.pop)
 
     def module_from_buffer(code: bytes) -> Any:
+        assert pushed
         assert b"copy_rows" in code
         return SimpleNamespace(get_function=lambda name: Function())
 
     events: list[Event] = []
+    pushed: list[int] = []
     driver = _module(
         "pycuda.driver",
         Device=Device,
@@ -238,13 +255,13 @@ def pycuda(gpu: FakeDevice) -> dict[str, ModuleType]:
         Stream=Stream,
         event_flags=SimpleNamespace(BLOCKING_SYNC="blocking"),
         init=lambda: None,
-        mem_alloc=gpu.allocate,
+        mem_alloc=lambda size: pushed and gpu.allocate(size),
         mem_get_info=lambda: (gpu.free_bytes(), gpu.memory.nbytes),
         memcpy_dtoh_async=lambda to, source, stream: gpu.download(to, source),
         memcpy_htod_async=lambda to, source, stream: gpu.upload(to, source),
         memset_d8_async=lambda to, value, size, stream: None,
         module_from_buffer=module_from_buffer,
-        pagelocked_empty=lambda size, dtype: gpu.pinned(size),
+        pagelocked_empty=lambda size, dtype: pushed and gpu.pinned(size),
     )
     package = _module("pycuda", VERSION_TEXT="2026.1", driver=driver, __path__=[])
     return {"pycuda": package, "pycuda.driver": driver}

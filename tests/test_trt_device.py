@@ -39,6 +39,7 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     gpu = FakeDevice(graphs=request.param == "cuda.core")
     for name, double in make(gpu).items():
         monkeypatch.setitem(sys.modules, name, double)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: doubles_cuda.driver_library(gpu))
     name = f"anytime.runtime.trt.{module}"
     sys.modules.pop(name, None)
     monkeypatch.setattr(device, "_installed", lambda package: package == request.param)
@@ -91,6 +92,15 @@ def test_a_capture_that_fails_is_ended(trt: Bundle, opened: tuple[Any, FakeDevic
     assert gpu.recording is None
 
 
+def test_no_thread_keeps_pycuda_s_context(trt: Bundle, opened: tuple[Any, FakeDevice]) -> None:
+    """Its stack of contexts is empty again once all is made, for pycuda ends the process of a thread that keeps one."""
+    made, _ = opened
+    if not made.graphs:
+        make_engine(trt, Shapes(), device=made)
+        with pytest.raises(IndexError):
+            made._context.pop()
+
+
 def test_a_package_that_cannot_use_the_gpu_says_so(opened: tuple[Any, FakeDevice]) -> None:
     """As bindings of another CUDA version than the driver's."""
     made, gpu = opened
@@ -126,6 +136,7 @@ def test_cuda_core_has_what_is_used() -> None:
         "Buffer": core.Buffer,
         "Buffer.from_handle(to, size)": core.Buffer,
         "Buffer.from_handle(to.ctypes.data, size)": core.Buffer,
+        "Gpu(0)": core.Device,
         "ObjectCode": core.ObjectCode,
         "ObjectCode.from_ptx(kernel_code())": core.ObjectCode,
         "buffer": core.Buffer,

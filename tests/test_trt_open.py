@@ -150,7 +150,8 @@ def test_the_graph_is_the_one_of_the_version(trt: Bundle, tmp_path: Path) -> Non
         (Shapes(profiles=1), "optimization profiles is 1, expected 2"),
         (Shapes(alias="past"), "shares the memory of past.0.key"),
         (Shapes(alias=""), "shares the memory of nothing"),
-        (Shapes(rows=2), "the plan is for 2 rows: build one with --rows 3 or more"),
+        (Shapes(rows=2), "the plan is for 2 rows: build one with --rows 3 to 16"),
+        (Shapes(rows=17), "the plan is for 17 rows: build one with --rows 3 to 16"),
     ],
 )
 def test_a_plan_of_another_shape_is_refused(trt: Bundle, shapes: Shapes, message: str) -> None:

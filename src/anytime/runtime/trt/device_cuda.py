@@ -64,7 +64,7 @@ class CudaDevice:
         self._kept: list[Buffer] = []
 
     def attach(self) -> None:
-        self._gpu.set_current()
+        Gpu(0).set_current()  # there is one such object a thread
 
     def free_bytes(self) -> int:
         free, _total = _checked(driver.cuMemGetInfo())

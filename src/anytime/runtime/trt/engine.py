@@ -58,6 +58,7 @@ class TrtEngine:
             content = plan.read()
             check_free({"the plan's weights": len(content)}, device.free_bytes())
             model = tensorrt.load(content, host_code=plan.sidecar.options.version_compatible)
+            del content  # as large as the weights, and on a Jetson the GPU's memory is the machine's
             layout = layout_of(model, bundle.manifest, plan.graph.update)
             self._memory = Memory(device, layout)
             self._runs = Runs(model, device, self._memory)

@@ -14,7 +14,7 @@ from anytime.runtime.trt.adapter import Model
 from anytime.runtime.trt.device import ALIGNMENT, UNIT, Device
 
 MOST_LOGITS = 64  # of one row, in one run; a run that wants those of more tokens is taken apart
-LEAST_ROWS = 3  # that measuring a latency profile takes
+LEAST_ROWS, MOST_ROWS = 3, 16  # what measuring a latency profile takes; there are graphs for every row and width
 _HALF = 2  # bytes
 _INT = 8
 _MIB = 2**20
@@ -130,8 +130,8 @@ def layout_of(model: Model, manifest: Manifest, update: str | None) -> Layout:
         appended=appended,
         scratch_bytes=_aligned(model.scratch_bytes),
     )
-    if layout.rows < LEAST_ROWS:
-        raise EngineError(f"the plan is for {layout.rows} rows: build one with --rows {LEAST_ROWS} or more")
+    if not LEAST_ROWS <= layout.rows <= MOST_ROWS:
+        raise EngineError(f"the plan is for {layout.rows} rows: build one with --rows {LEAST_ROWS} to {MOST_ROWS}")
     if layout.row_bytes % ALIGNMENT or layout.channels * _HALF % UNIT:
         raise EngineError(
             f"the plan's rows have {layout.row_bytes} bytes for each layer's keys, which must be a multiple of "
