@@ -18,6 +18,7 @@ from anytime.ext.latency import Latency
 from anytime.runtime.busy import busy_cores
 from anytime.runtime.engine import FloatArray, Row
 from anytime.runtime.measure import delivery_ns, measure
+from anytime.runtime.ort.engine import LEAST_ROWS
 from anytime.scheduler.clock import NS_PER_MS
 from anytime.scheduler.profile import LatencyProfile, read, store
 from anytime.scheduler.tail import summarize
@@ -127,6 +128,14 @@ def test_rows_and_forks_are_in_the_profile() -> None:
     for rows in (1, 3, 8):  # the scripted engine runs rows side by side for the price of one
         assert profile.rows_ns(rows, 300) == pytest.approx(true.run_ns(1, 300), rel=0.03)
     assert profile.fork_ns(100) >= 0
+
+
+def test_a_large_model_s_few_rows_are_enough_to_measure_it() -> None:
+    """An engine with the fewest rows that a cache is made with can be profiled."""
+    clock = PassingClock()
+    engine = ScriptedEngine(clock, STEADY, lambda tokens: 0, max_context=1024, max_rows=LEAST_ROWS)
+    profile = measure(engine, make_profile(STEADY, spec=engine.spec).key, QUIET, clock, True)
+    assert profile.fit.widths[-1][0] == 2
 
 
 def test_chunks_keep_the_longest_run_in_bounds() -> None:

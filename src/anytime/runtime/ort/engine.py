@@ -19,6 +19,7 @@ from anytime.runtime.ort.shared import SharedCache, check_in_place
 from anytime.targets import available_bytes, memory_bytes
 
 MOST_ROWS = 8
+LEAST_ROWS = 3  # what measuring a profile takes
 _CACHE_SHARE = 16  # at most one part in so many of the machine's memory goes into the cache
 _State = Any  # a row of one cache, the tensors of another
 
@@ -173,8 +174,8 @@ def _cache(session: ort.Session, control: ort.Control, manifest: Manifest) -> Ca
 
 
 def cache_rows(row_bytes: int, memory: int) -> int:
-    """How many sequences a cache holds: 8, or as many as fit a sixteenth of the memory, but at least 2."""
+    """How many sequences a cache holds: 8, or half of it where they do not fit a sixteenth of the memory, or 3."""
     rows = MOST_ROWS
-    while rows > 2 and rows * row_bytes > memory // _CACHE_SHARE:
-        rows //= 2
+    while rows > LEAST_ROWS and rows * row_bytes > memory // _CACHE_SHARE:
+        rows = max(LEAST_ROWS, rows // 2)
     return rows
