@@ -39,6 +39,10 @@ class BundleError(AnytimeError):
     """A bundle that is missing, incomplete, altered, or made by a newer version."""
 
 
+class SignatureError(BundleError):
+    """A signature that is missing, wrong or expired, where a key is configured."""
+
+
 class ProfileError(AnytimeError):
     """A latency profile that cannot be read, stored, or used with this bundle on this machine."""
 
@@ -53,6 +57,10 @@ class StepTerminated(AnytimeError):
 
 class ExportError(AnytimeError):
     """A checkpoint that cannot be exported, or whose exported graph disagrees with the original."""
+
+
+class DeployError(AnytimeError):
+    """A directory that cannot be deployed: no such target, wheels that are missing, nothing to sign with."""
 
 
 class CalibrationError(AnytimeError):

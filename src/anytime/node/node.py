@@ -60,6 +60,7 @@ class Node:
         *,
         name: str = "/anytime",
         load: Callable[[Parameters], Reasoner] = load_reasoner,
+        warm_up: Callable[[Reasoner, Parameters], object] = warm_up,
         recorder: Callable[[Parameters, Topics], Recorder] = open_recorder,
         clock: Clock = MONOTONIC,
         system: Callable[[], int] = system_ns,
@@ -72,6 +73,7 @@ class Node:
             parameters: how it starts; ``set_parameters`` changes them.
             name: the full name, with its namespace.
             load: makes the reasoner, on ``clock``.
+            warm_up: asks it on activation, and refuses one that is too slow.
             recorder: opens what keeps a record, where the parameter ``record`` is set.
             clock: by which deadlines are kept.
             system: the system's clock, ns, which stamps are in without simulated time.
@@ -86,6 +88,7 @@ class Node:
         self.state: State = "unconfigured"
         self.counts = Counts()
         self._transport, self._load, self._open_recorder = transport, load, recorder
+        self._warm_up = warm_up
         self._clock, self._system, self._threaded = clock, system, threaded
         self._transition = threading.RLock()
         self._failure = ""
@@ -138,7 +141,7 @@ class Node:
         """
         with self._moving("activate", "inactive"):
             assert self._reasoner is not None
-            warm_up(self._reasoner, self.parameters)
+            self._warm_up(self._reasoner, self.parameters)
             stamps = self._reception.stamps
             answering = Answering(self._reasoner, lambda: self.parameters, stamps, self.counts, self._send, self._keep)
             self._reception.listen(answering, self._threaded)

@@ -9,13 +9,17 @@ import msgspec
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A device. ``status`` says what has been done on it: measured here, or only described."""
+    """A device. ``status`` says what has been done on it: measured here, or only described.
+
+    ``python`` is the version its system has, like ``3.10``; empty where that is not the device's to say.
+    """
 
     name: str
     title: str
     architecture: str
     engine: str
     status: str
+    python: str = ""
 
 
 def load_targets() -> list[Target]:
