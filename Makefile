@@ -34,6 +34,7 @@ evidence: $(VENV)/.test  ## the measurements the documentation quotes, some hour
 	-$(BIN)/python -m bench.anytime --json docs/results/anytime.json --plot docs/results/anytime.svg
 	-$(BIN)/python -m bench.together --json docs/results/together.json
 	-$(BIN)/python -m bench.node --json docs/results/node.json
+	-$(BIN)/python -m bench.arm64 --json docs/results/arm64.json
 	-$(BIN)/python -m bench.highway --keep build/highway.jsonl --json docs/results/highway.json
 	$(BIN)/python -m bench.curve --json docs/results/curve.json --plot docs/results/curve.svg
 	$(BIN)/python -m bench.summary

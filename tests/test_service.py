@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -40,6 +41,7 @@ from tests.doubles import PATIENCE_S
 from tests.nodes import DEFAULTS
 from tests.test_signature import make_key
 
+DOCUMENTED = Path(__file__).parents[1] / "docs" / "deploy.md"
 SCENE = {"lanes": 4, "lane": 2, "speed_m_s": 27.0, "budget_s": 10.0}
 
 
@@ -326,7 +328,7 @@ def params(tmp_path: Path, **values: Any) -> str:
 
 
 def test_the_service_answers_with_the_model(tmp_path: Path, manager: Manager, state: Path) -> None:
-    """Ready once it answers; two peers on the socket each get every decision; alive once a second."""
+    """Ready once it answers; peers on the socket get every decision, as documented; alive once a second."""
     assert calibrate(parameters_of({"budget_s": 10.0, "warm_up": 3}), quick=True)
     given = params(tmp_path, budget_s=10.0, warm_up=3, isolated=True, fallback="SLOWER")
     with running(tmp_path, manager, "--params", given):
@@ -337,6 +339,10 @@ def test_the_service_answers_with_the_model(tmp_path: Path, manager: Manager, st
         assert decision["request_id"] == "first"
         assert other.ask(**SCENE, request_id="second")["request_id"] in ("first", "second")
         assert manager.until("WATCHDOG=1")
+        (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTED.read_text(encoding="utf-8"), re.DOTALL)
+        example = example.replace("/run/anytime/anytime.sock", str(tmp_path / "anytime.sock"))
+        done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() in ("FASTER", "SLOWER")
         peer.close()
         other.close()
     assert not (tmp_path / "anytime.sock").exists()
