@@ -79,15 +79,17 @@ def verify(file: Path, keys: Path) -> None:
     if hashlib.sha256(file.read_bytes()).hexdigest() != statement.sha256:
         raise SignatureError(f"{file} is not what was signed: copy it again, or have it signed again")
     trusted = _read_keys(keys)
-    if _good(file, statement, trusted, statement.expires):
+    if _trouble(file, statement, trusted, statement.expires) is None:
         return
-    if _good(file, statement, trusted, _NEVER):
+    trouble = _trouble(file, statement, trusted, _NEVER)
+    if trouble is None:
         raise SignatureError(
             f"the signature of {file} expired on {statement.expires}: have it signed again "
             "(and see that this machine's date is right)"
         )
     raise SignatureError(
-        f"the signature of {file} is by none of the keys in {keys}: have it signed with one of them, or trust its key"
+        f"the signature of {file} is by none of the keys in {keys} ({trouble}): "
+        "have it signed with one of them, or trust its key"
     )
 
 
@@ -126,8 +128,8 @@ def _read_keys(keys: Path) -> list[str]:
     return found
 
 
-def _good(file: Path, statement: _Statement, trusted: list[str], until: str) -> bool:
-    """Whether one of these keys signed the statement, and that day has not come."""
+def _trouble(file: Path, statement: _Statement, trusted: list[str], until: str) -> str | None:
+    """None if one of these keys signed the statement, and that day has not come; else what OpenSSH says."""
     import tempfile  # here and below, because most who load a bundle have no key to check it with
 
     options = f'valid-before="{until.replace("-", "")}",namespaces="{_NAMESPACE}"'
@@ -138,7 +140,7 @@ def _good(file: Path, statement: _Statement, trusted: list[str], until: str) -> 
         done = _ssh_keygen(
             "verify", "-f", signers.name, "-I", _NAMESPACE, "-n", _NAMESPACE, "-s", signature, said=statement.raw
         )
-    return done.returncode == 0
+    return None if done.returncode == 0 else _said(done)
 
 
 def _ssh_keygen(*arguments: str, said: bytes = b"") -> CompletedProcess[bytes]:
@@ -156,4 +158,4 @@ def _ssh_keygen(*arguments: str, said: bytes = b"") -> CompletedProcess[bytes]:
 
 
 def _said(done: CompletedProcess[bytes]) -> str:
-    return " ".join(done.stderr.decode(errors="replace").split()) or f"exit status {done.returncode}"
+    return " ".join((done.stderr + done.stdout).decode(errors="replace").split()) or f"exit status {done.returncode}"

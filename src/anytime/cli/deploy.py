@@ -44,5 +44,8 @@ def deploy(
     with err.status("gathering wheels"):
         made = write(plan, out_dir)
     where = f"Python {made.device.python} on {made.device.architecture}"
-    out.print(f"{made.path}: bundle {made.bundle_id[:16]}, {made.wheels} wheels for {where}, {made.bytes / 1e6:.0f} MB")
+    out.print(
+        f"{made.path}: bundle {made.bundle_id[:16]}, {made.wheels} wheels for {where}, {made.bytes / 1e6:.0f} MB",
+        soft_wrap=True,
+    )
     out.print(f"copy it to the device, and run there: sudo {made.path.name}/install.sh", soft_wrap=True)

@@ -9,6 +9,7 @@
 # this script fails or is interrupted, everything stays as it was. It may be run again at any time.
 set -eu
 umask 022
+unset PYTHONPATH PYTHONHOME
 
 die() {
   printf 'error: %s\n' "$*" >&2
@@ -50,7 +51,7 @@ check_signature() {
   [ "$(printf 'anytime signature 1\nsha256 %s\nexpires %s' "$(sha256sum <SHA256SUMS | cut -c1-64)" "$expires")" = \
     "$(cat SHA256SUMS.signed)" ] || die "SHA256SUMS is not what was signed: copy the directory again, or $remedy"
   is_signed "$expires" && return 0
-  is_signed 9999-12-31 || die "the signature of this directory is by none of the keys in $keys: $remedy"
+  is_signed 9999-12-31 || die "the signature of this directory is by none of the keys in $keys ($said): $remedy"
   die "the signature of this directory expired on $expires: have it signed again (and see that the date is right: $(date))"
 }
 
@@ -58,11 +59,11 @@ is_signed() { # until the day $1
   signers=$(mktemp)
   until=$(printf '%s' "$1" | tr -d -)
   grep -v '^[[:space:]]*\(#\|$\)' "$keys" | sed "s/^/anytime valid-before=\"$until\",namespaces=\"anytime\" /" >"$signers"
-  good=yes
-  TZ=UTC ssh-keygen -Y verify -f "$signers" -I anytime -n anytime -s SHA256SUMS.signed.sig \
-    <SHA256SUMS.signed >/dev/null 2>&1 || good=
+  code=0
+  said=$(TZ=UTC ssh-keygen -Y verify -f "$signers" -I anytime -n anytime -s SHA256SUMS.signed.sig \
+    <SHA256SUMS.signed 2>&1) || code=$?
   rm -f "$signers"
-  [ -n "$good" ]
+  return "$code"
 }
 
 check_device() {
@@ -214,6 +215,7 @@ main() {
   use "$id"
   start
   switched=''
+  sync # the link, before what it led to is gone
   others | while read -r version; do rm -rf "$version"; done
   step "$id is installed and answers"
 }
