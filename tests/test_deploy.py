@@ -288,7 +288,7 @@ def test_anytime_itself_is_never_downloaded(tmp_path: Path, monkeypatch: pytest.
     """Whatever an index has under this name is not known to be ours: its wheel is asked for."""
     monkeypatch.setattr(wheels, "subprocess", SimpleNamespace(run=lambda *_, **__: pytest.fail("pip was called")))
     with pytest.raises(
-        DeployError, match=r"no wheel of anytime\[cpu\]==0\.1.*pip wheel --no-deps \., in anytime's sources"
+        DeployError, match=r"anytime\[cpu\]==0\.1 for Python 3\.10 on aarch64: build it on such a device"
     ):
         gather(["anytime[cpu]==0.1"], ORIN, tmp_path, tmp_path)
 

@@ -37,6 +37,6 @@ assert json.loads(printed)["answer"] == answer.text, printed
 asked = json.dumps({"text": QUESTION, "choices": ACTIONS, "budget_s": 5.0})
 published = subprocess.run([command[0], "node", "--json"], input=asked, check=True, capture_output=True, text=True)
 assert json.loads(published.stdout)["answer"] == answer.text, published
-for shipped in ("anytime_msgs/package.xml", "report.html"):
-    assert (Path(anytime.__file__).parent / "node" / shipped).is_file()
+for shipped in ("node/anytime_msgs/package.xml", "node/report.html", "deploy/device/install.sh"):
+    assert (Path(anytime.__file__).parent / shipped).is_file()
 print("the installed wheel answers:", answer.text)

@@ -21,7 +21,7 @@ from typing import Any
 
 from rich.table import Table
 
-from anytime.deploy import Plan, deploy
+from anytime.deploy import Deployed, Plan, deploy
 from anytime.deploy.wheels import Device, gather
 from anytime.errors import AnytimeError
 from bench.arm64.root import SUITE, Root, RootError, opened
@@ -106,8 +106,8 @@ class Evidence:
 
     # -- directories
 
-    def directory(self, name: str, wheels: Path, **signing: Any) -> Path:
-        """A deployed directory, copied into the root."""
+    def directory(self, name: str, wheels: Path, **signing: Any) -> Deployed:
+        """A deployed directory, copied into the root under its name."""
         params = self.work / f"{name}.yaml"
         params.write_text(f"# {name}\n{PARAMETERS}")
         plan = Plan(bundle=None, target=TARGET, python=self.python, params=params, wheels=wheels, **signing)
@@ -115,10 +115,7 @@ class Evidence:
         copy = self.root.path / name
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(made.path, copy)
-        if not self.figures or all(figure.name != "directory for the target" for figure in self.figures):
-            said = f"{TARGET}, {made.wheels} wheels for Python {self.python}, {made.bytes / 1e6:.0f} MB"
-            self.step("directory for the target", said, made.wheels > 0, "made")
-        return copy
+        return made
 
     def install(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run a directory's installer in the root."""
@@ -185,13 +182,15 @@ def tried(evidence: Evidence) -> None:
     evidence.resolve(wheels)
     key = work / "operator"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    first = evidence.directory("first", wheels)
+    made = evidence.directory("first", wheels)
+    said = f"{TARGET}, {made.wheels} wheels for Python {evidence.python}, {made.bytes / 1e6:.0f} MB"
+    evidence.step("directory for the target", said, made.wheels > 0, "made")
     evidence.directory("second", wheels, key=key, expires="2999-12-31")
     evidence.directory("expired", wheels, key=key, expires="2020-01-01")
 
     half = root.path / "half"
     shutil.rmtree(half, ignore_errors=True)
-    shutil.copytree(first, half)
+    shutil.copytree(root.path / "first", half)
     for wheel in list((half / "wheels").iterdir())[::2]:
         wheel.unlink()
     done = evidence.install("half")
