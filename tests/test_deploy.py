@@ -21,7 +21,7 @@ from anytime.deploy import Plan, deploy, wheels
 from anytime.deploy.wheels import Device, gather, required_by, resolve
 from anytime.errors import BundleError, DeployError, ParameterError, UsageError
 from anytime.signature import verify
-from anytime.targets import load_targets
+from anytime.targets import Target, load_targets
 from tests.deploying import HERE, PYTHON, TAG, pretended_wheels, write_wheel
 from tests.test_signature import make_key
 
@@ -78,6 +78,20 @@ def test_only_what_the_manifest_lists_goes_along(plan: Plan, bundle: Bundle, tmp
     (bundle.path / "notes.txt").write_text("mine")
     made = deploy(Plan(bundle=bundle.path, target=TARGET, python=PYTHON, wheels=plan.wheels), tmp_path / "out")
     assert {path.name for path in (made.path / "bundle").iterdir()} == {MANIFEST, *bundle.manifest.files}
+
+
+def test_tensorrt_is_for_devices_that_have_it_and_bundles_with_its_graph(bundle: Bundle, tmp_path: Path) -> None:
+    """Both, or ONNX Runtime."""
+    from anytime.bundle import Graph
+    from anytime.deploy.directory import _engine
+    from tests.conftest import manifest, write_bundle
+
+    device = Target("jetson", "a Jetson", "aarch64", "tensorrt", "pretended")
+    plain = Target("board", "a board", "aarch64", "onnxruntime", "pretended")
+    graphs = (*manifest().graphs, Graph("model.onnx", "fp16", 20, "tensorrt>=10.3", 0.0))
+    both = write_bundle(tmp_path / "both", graphs=graphs)
+    assert _engine(device, both) == "tensorrt"
+    assert (_engine(device, bundle), _engine(plain, both)) == ("onnxruntime", "onnxruntime")
 
 
 def test_the_question_is_the_node_s_own(plan: Plan, tmp_path: Path) -> None:

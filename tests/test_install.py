@@ -232,6 +232,22 @@ def test_wheels_that_do_not_suffice_are_said_to_be_missing(
     assert versions(root) == []
 
 
+def test_with_tensorrt_the_plan_is_built_on_the_device(made: Deploy, root: Path, tmp_path: Path) -> None:
+    """By the command of the runtime, which sees the system's packages; where that fails, nothing is changed."""
+    copy = Path(shutil.copytree(made("one"), tmp_path / "copy"))
+    settings = copy / "deploy.env"
+    settings.write_text(settings.read_text().replace("ENGINE='onnxruntime'", "ENGINE='tensorrt'"))
+    (copy / "SHA256SUMS").unlink()
+    seal(copy)
+    done = run(copy / "install.sh", root, PRETEND_EXPORT="fail")
+    assert done.returncode == 1
+    assert "has no plan on this device" in done.stderr
+    assert versions(root) == []
+    done = installed(copy, root)
+    assert "building this machine's plan" in done.stdout
+    assert "system-site-packages = true" in (root / "opt/anytime/current/venv/pyvenv.cfg").read_text()
+
+
 # -- signatures
 
 

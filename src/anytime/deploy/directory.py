@@ -24,7 +24,7 @@ CHECKSUMS = "SHA256SUMS"
 PARAMETERS = "anytime.yaml"
 _SHIPPED = Path(__file__).parent / "device"
 # What is installed beside the package itself: the engine's extra, answer formats, and reading the parameters.
-_EXTRAS = {"onnxruntime": ("cpu", "grammar", "node"), "tensorrt": ("cpu", "grammar", "node")}
+_EXTRAS = {"onnxruntime": ("cpu", "grammar", "node"), "tensorrt": ("cpu", "grammar", "node", "tensorrt")}
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _INSTALLER = "pip"  # few devices have it, and none can fetch it
 
@@ -74,7 +74,8 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
     bundle = Bundle.load(plan.bundle) if plan.bundle is not None else Bundle.reference()
     shipped = plan.params or _SHIPPED / PARAMETERS
     parameters = parameters_of(read_parameters(shipped, "/anytime"))
-    requirement = f"anytime[{','.join(_EXTRAS[target.engine])}]=={anytime.__version__}"
+    engine = _engine(target, bundle)
+    requirement = f"anytime[{','.join(_EXTRAS[engine])}]=={anytime.__version__}"
     with tempfile.TemporaryDirectory(prefix="anytime-wheels-") as downloads:
         wheels = gather([requirement, _INSTALLER], device, plan.wheels, Path(downloads))
         with staging(out) as scratch:
@@ -88,7 +89,7 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
                 (scratch / name).chmod(0o755)
             shutil.copyfile(shipped, scratch / PARAMETERS)
             (scratch / "question.json").write_bytes(_question(parameters) + b"\n")
-            (scratch / "deploy.env").write_text(_environment(target, device, requirement), encoding="utf-8")
+            (scratch / "deploy.env").write_text(_environment(target, device, engine, requirement), encoding="utf-8")
             if plan.key is not None and plan.expires is not None:
                 sign(scratch / "bundle" / MANIFEST, plan.key, plan.expires)
             seal(scratch)
@@ -137,11 +138,18 @@ def _question(parameters: Parameters) -> bytes:
     return msgspec.json.encode({"text": crowded(), "choices": parameters.actions})
 
 
-def _environment(target: Target, device: Device, requirement: str) -> str:
+def _engine(target: Target, bundle: Bundle) -> str:
+    """TensorRT where the device has it and the bundle a graph for it, else ONNX Runtime."""
+    graphs = any(graph.runtime.startswith("tensorrt") for graph in bundle.manifest.graphs)
+    return "tensorrt" if target.engine == "tensorrt" and graphs else "onnxruntime"
+
+
+def _environment(target: Target, device: Device, engine: str, requirement: str) -> str:
     values = {
         "TARGET": target.name,
         "ARCHITECTURE": device.architecture,
         "PYTHON": device.python,
+        "ENGINE": engine,
         "VERSION": anytime.__version__,
         "REQUIREMENT": requirement,
     }

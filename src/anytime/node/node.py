@@ -31,6 +31,7 @@ from anytime.node.topics import record_topic, topics_of
 from anytime.node.transport import Recorder, Topics, Transport
 from anytime.node.warmup import warm_up
 from anytime.runtime.engine import Health
+from anytime.runtime.isolation import Isolation
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import MONOTONIC, Clock, seconds_to_ns, system_ns
 
@@ -39,14 +40,14 @@ _FULL_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 State: TypeAlias = Literal["unconfigured", "inactive", "active", "finalized"]
 
 
-def load_reasoner(parameters: Parameters) -> Reasoner:
-    """The reasoner that the parameters ask for."""
+def load_reasoner(parameters: Parameters, isolation: bool | Isolation = True) -> Reasoner:
+    """The reasoner that the parameters ask for; with this ``isolation`` where they ask for a process of its own."""
     return Reasoner.load(
         parameters.bundle or None,
         threads=parameters.threads or None,
         speculate=parameters.speculate,
         overload=parameters.overload,
-        isolated=parameters.isolated,
+        isolated=isolation if parameters.isolated else False,
     )
 
 

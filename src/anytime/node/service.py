@@ -11,7 +11,7 @@ import msgspec
 
 from anytime.errors import AnytimeError, BundleError, EngineError, ProfileError
 from anytime.ext.process import lock_memory
-from anytime.node.node import Node
+from anytime.node.node import Node, load_reasoner
 from anytime.node.parameters import Parameters
 from anytime.node.standin import StandIn
 from anytime.node.systemd import Watched, notify
@@ -62,13 +62,7 @@ def load_service(parameters: Parameters) -> Reasoner:
     Raises:
         AnytimeError: it cannot be had, or its first answers take longer than the budget.
     """
-    reasoner = Reasoner.load(
-        parameters.bundle or None,
-        threads=parameters.threads or None,
-        speculate=parameters.speculate,
-        overload=parameters.overload,
-        isolated=Isolation(lock_memory=True) if parameters.isolated else False,
-    )
+    reasoner = load_reasoner(parameters, Isolation(lock_memory=True))
     try:
         warm_up(reasoner, parameters)
     except BaseException:

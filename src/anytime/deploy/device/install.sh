@@ -87,9 +87,11 @@ build() {
   step "installing $id"
   mkdir -p "$new"
   cp -R bundle anytime.service anytime.yaml question.json uninstall.sh "$new"
-  "$python" -m venv --without-pip "$new/venv"
+  system=''
+  [ "$ENGINE" != tensorrt ] || system=--system-site-packages # where JetPack has TensorRT's Python module
+  "$python" -m venv --without-pip $system "$new/venv"
   "$new/venv/bin/python" "$(echo wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check --no-cache-dir \
-    --no-index --find-links wheels "$REQUIREMENT" ||
+    --ignore-installed --no-index --find-links wheels "$REQUIREMENT" ||
     die "the wheels here do not fit this device: run 'anytime deploy' again for its Python and architecture" \
       "($("$python" --version), $(uname -m)), with the wheels that are missing in --wheels"
   chmod -R a+rX "$new"
@@ -97,6 +99,11 @@ build() {
 
 # What the service would do, with the parameters that it would have.
 try() {
+  if [ "$ENGINE" = tensorrt ]; then
+    step "building this machine's plan"
+    XDG_STATE_HOME=$new/state "$new/venv/bin/anytime" export "$new/bundle" --engine tensorrt ||
+      die "version $id has no plan on this device; why is said above"
+  fi
   step 'measuring this machine, if that was not done'
   XDG_STATE_HOME=$new/state "$new/venv/bin/anytime" serve --calibrate $quick --params "$params" --bundle "$new/bundle" ||
     die "version $id does not do on this device; what to change is said above ($params has its parameters)"
@@ -113,7 +120,7 @@ try() {
   : >"$new/answered"
 }
 
-use() { # the version $1 from now on; both are replaced at once, or not at all
+use() { # the version $1 from now on; link and unit are each replaced at once
   ln -sfn "versions/$1" "$base/current.new"
   mv -T "$base/current.new" "$base/current"
   cp "$base/versions/$1/anytime.service" "$units/.anytime.service.new"
