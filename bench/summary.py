@@ -19,6 +19,7 @@ TITLES = {
     "together": "Several questions in one prompt",
     "curve": "Accuracy against the deadline",
     "highway": "In a car that goes on while its driver thinks",
+    "arm64": "On 64-bit ARM, emulated",
     "peers": "The engine beside its peers",
     "engine": "What the engine adds, and what it saves",
     "precision": "What fewer bits cost",

@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("run", "profile", "admit", "calibrate", "route", "export", "targets", "node", "replay", "report")
+COMMANDS = (
+    "run",
+    "profile",
+    "admit",
+    "calibrate",
+    "route",
+    "export",
+    "targets",
+    "deploy",
+    "node",
+    "serve",
+    "replay",
+    "report",
+)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 

@@ -20,7 +20,8 @@ LOWEST = {"errors", "ext"}
 MAY_IMPORT = {
     "errors": set(),
     "ext": set(),
-    "bundle": LOWEST,
+    "signature": LOWEST,
+    "bundle": LOWEST | {"signature"},
     "targets": LOWEST,
     "plans": LOWEST | {"bundle"},
     "scheduler": LOWEST | {"bundle", "targets"},
@@ -29,7 +30,8 @@ MAY_IMPORT = {
     "testing": LOWEST | {"bundle", "targets", "scheduler", "runtime"},
     "calibrate": LOWEST | {"bundle", "targets", "scheduler", "runtime"},
     "node": LOWEST | {"bundle", "targets", "scheduler", "runtime", ""},
-    "cli": LOWEST | {"bundle", "plans", "targets", "scheduler", "runtime", "calibrate", "export", "node", ""},
+    "deploy": LOWEST | {"signature", "bundle", "targets", "node", ""},
+    "cli": LOWEST | {"bundle", "plans", "targets", "scheduler", "runtime", "calibrate", "export", "node", "deploy", ""},
     "": LOWEST | {"bundle", "targets", "scheduler", "runtime"},  # anytime/__init__.py
 }
 

@@ -16,10 +16,12 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from anytime.errors import BundleError
+from anytime.signature import SIGNATURE, STATEMENT, trusted_keys, verify
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
+BESIDE_FILES = (MANIFEST, MANIFEST + STATEMENT, MANIFEST + SIGNATURE)  # which have no checksum in the manifest
 
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]  # of a graph's weights
@@ -126,13 +128,23 @@ class Bundle(msgspec.Struct, frozen=True):
     manifest: Manifest
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open a bundle and check every file against the manifest.
+    def load(cls, path: str | os.PathLike[str], trusted: Path | None = None) -> Bundle:
+        """Open a bundle and check every file against the manifest, and the manifest's signature where keys are trusted.
+
+        ``trusted`` is a file of public keys, by default the one that is configured on this machine, if one is
+        (``anytime.signature.trusted_keys``).
 
         Raises:
-            BundleError: it is missing, incomplete, altered, or made by a newer version.
+            BundleError: it is missing, incomplete, altered, made by a newer version, or not signed as it has to be.
         """
         root = Path(path)
+        keys = trusted or trusted_keys()
+        if keys is not None and (root / MANIFEST).is_file():
+            verify(root / MANIFEST, keys)
+        return cls._checked(root)
+
+    @classmethod
+    def _checked(cls, root: Path) -> Bundle:
         raw = _read_manifest(root)
         manifest = _decode(raw, root)
         graphs = manifest.graphs
@@ -145,8 +157,8 @@ class Bundle(msgspec.Struct, frozen=True):
 
     @classmethod
     def reference(cls) -> Bundle:
-        """The reference reasoner that ships with the package."""
-        return cls.load(Path(__file__).parent / "data" / "reference")
+        """The reference reasoner that ships with the package, and is trusted as the package's code is."""
+        return cls._checked(Path(__file__).parent / "data" / "reference")
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -199,6 +211,8 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
     path = root / name
     if not path.is_file():
         raise BundleError(f"bundle {root} is incomplete: {name} is missing; copy or export it again")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BundleError(f"bundle {root} has a link that leaves it ({name} -> {path.resolve()}); do not use it")
     size = path.stat().st_size
     if size != record.size:
         raise BundleError(
@@ -227,7 +241,7 @@ def staging(out: str | os.PathLike[str]) -> Iterator[Path]:
 
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise BundleError(f"{target} already exists and bundles are never changed: choose another directory")
+        raise BundleError(f"{target} already exists and is never changed: choose another directory")
     scratch = target.parent / f".{target.name}.{os.getpid()}.part"
     try:
         scratch.mkdir(parents=True)
@@ -247,7 +261,7 @@ def seal(directory: Path, manifest: Manifest) -> None:
     files = {
         str(path.relative_to(directory)): FileRecord(_sha256(path), path.stat().st_size)
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.name not in BESIDE_FILES
     }
     whole = msgspec.structs.replace(manifest, files=files)
     (directory / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2))

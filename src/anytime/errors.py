@@ -39,6 +39,10 @@ class BundleError(AnytimeError):
     """A bundle that is missing, incomplete, altered, or made by a newer version."""
 
 
+class SignatureError(BundleError):
+    """A signature that is missing, wrong or expired, where a key is configured."""
+
+
 class ProfileError(AnytimeError):
     """A latency profile that cannot be read, stored, or used with this bundle on this machine."""
 
@@ -61,6 +65,10 @@ class ExportError(AnytimeError):
 
 class DeviceError(AnytimeError):
     """This machine lacks what was asked for: a GPU, its driver, or TensorRT."""
+
+
+class DeployError(AnytimeError):
+    """A directory that cannot be deployed: no such target, wheels that are missing, nothing to sign with."""
 
 
 class CalibrationError(AnytimeError):

@@ -10,6 +10,7 @@ import typer
 from anytime.cli.admit import admit
 from anytime.cli.calibrate import calibrate
 from anytime.cli.common import interrupted
+from anytime.cli.deploy import deploy
 from anytime.cli.export import export
 from anytime.cli.node import node
 from anytime.cli.profile import profile
@@ -17,6 +18,7 @@ from anytime.cli.replay import replay
 from anytime.cli.report import report
 from anytime.cli.route import route
 from anytime.cli.run import run
+from anytime.cli.serve import serve
 from anytime.cli.targets import targets
 
 _TYPER_INTERRUPTED = 130
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, profile, admit, calibrate, route, export, targets, node, replay, report):
+for command in (run, profile, admit, calibrate, route, export, targets, deploy, node, serve, replay, report):
     app.command()(command)
 
 

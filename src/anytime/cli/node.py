@@ -15,11 +15,11 @@ import typer
 from anytime.cli.common import reported
 from anytime.errors import UsageError
 from anytime.node.inprocess import Bus, InProcess
-from anytime.node.messages import Decision, Header, Input, Question, Scene
+from anytime.node.lines import input_of
+from anytime.node.messages import Decision
 from anytime.node.node import Node
 from anytime.node.parameters import parameters_of, read_parameters
-from anytime.node.stamps import time_of
-from anytime.scheduler.clock import system_ns
+from anytime.node.transport import Transport
 
 _STATUS = ("thinking", "complete", "early", "deadline", "cancelled", "rejected", "stale", "error")
 
@@ -65,16 +65,26 @@ def _in_ros(name: str, given: dict[str, Any], as_json: bool) -> None:
     run(name, given, args=[], up=True)
 
 
-def _on_dds(name: str, given: dict[str, Any], as_json: bool) -> None:
-    """Serve the topics until a signal."""
+def opened_dds() -> Transport:
+    """The transport on DDS.
+
+    Raises:
+        UsageError: Cyclone DDS is not installed.
+    """
     try:
         from anytime.node.dds.transport import Dds
     except Exception as error:  # Cyclone's loader has an error of its own, which is no ImportError
         raise UsageError(f"the transport dds takes more: pip install 'anytime[dds]' ({error})") from error
+    return Dds()
+
+
+def _on_dds(name: str, given: dict[str, Any], as_json: bool) -> None:
+    """Serve the topics until a signal."""
+    carrier = opened_dds()
     told = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: told.set())
-    made = Node(Dds(), parameters_of(given), name=name)
+    made = Node(carrier, parameters_of(given), name=name)
     try:
         made.configure()
         made.activate()
@@ -109,24 +119,15 @@ def _bring(line: str, node: Node, bus: Bus) -> None:
     """Publish the message of a line, and say why it was refused if it was."""
     before = node.counts.totals().counts
     try:
-        message, topic = _message(line, node)
+        message = input_of(line)
     except msgspec.DecodeError as error:
         print(f"warning: the line {line.strip()[:80]!r} is no Question and no Scene: {error}", file=sys.stderr)
         return
-    bus.publish(topic, message)
+    bus.publish(node.topics.of(message).name, message)
     after = node.counts.totals()
     for trouble, reason in after.reasons.items():
         if after.counts[trouble] > before.get(trouble, 0):
             print(f"warning: {trouble}: {reason}", file=sys.stderr)
-
-
-def _message(line: str, node: Node) -> tuple[Input, str]:
-    fields = msgspec.json.decode(line, type=dict[str, Any])
-    if "header" not in fields:
-        fields["header"] = msgspec.to_builtins(Header(time_of(system_ns())))
-    if "lane" in fields:
-        return msgspec.convert(fields, Scene), node.topics.scene.name
-    return msgspec.convert(fields, Question), node.topics.question.name
 
 
 def _print_json(decision: Decision) -> None:

@@ -31,6 +31,7 @@ from anytime.node.topics import record_topic, topics_of
 from anytime.node.transport import Recorder, Topics, Transport
 from anytime.node.warmup import warm_up
 from anytime.runtime.engine import Health
+from anytime.runtime.isolation import Isolation
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import MONOTONIC, Clock, seconds_to_ns, system_ns
 
@@ -39,15 +40,15 @@ _FULL_NAME = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")
 State: TypeAlias = Literal["unconfigured", "inactive", "active", "finalized"]
 
 
-def load_reasoner(parameters: Parameters) -> Reasoner:
-    """The reasoner that the parameters ask for."""
+def load_reasoner(parameters: Parameters, isolation: bool | Isolation = True) -> Reasoner:
+    """The reasoner that the parameters ask for; with this ``isolation`` where they ask for a process of its own."""
     return Reasoner.load(
         parameters.bundle or None,
         threads=parameters.threads or None,
         engine=parameters.engine,
         speculate=parameters.speculate,
         overload=parameters.overload,
-        isolated=parameters.isolated,
+        isolated=isolation if parameters.isolated else False,
     )
 
 
@@ -61,6 +62,7 @@ class Node:
         *,
         name: str = "/anytime",
         load: Callable[[Parameters], Reasoner] = load_reasoner,
+        warm_up: Callable[[Reasoner, Parameters], object] = warm_up,
         recorder: Callable[[Parameters, Topics], Recorder] = open_recorder,
         clock: Clock = MONOTONIC,
         system: Callable[[], int] = system_ns,
@@ -73,6 +75,7 @@ class Node:
             parameters: how it starts; ``set_parameters`` changes them.
             name: the full name, with its namespace.
             load: makes the reasoner, on ``clock``.
+            warm_up: asks it on activation, and refuses one that is too slow.
             recorder: opens what keeps a record, where the parameter ``record`` is set.
             clock: by which deadlines are kept.
             system: the system's clock, ns, which stamps are in without simulated time.
@@ -87,6 +90,7 @@ class Node:
         self.state: State = "unconfigured"
         self.counts = Counts()
         self._transport, self._load, self._open_recorder = transport, load, recorder
+        self._warm_up = warm_up
         self._clock, self._system, self._threaded = clock, system, threaded
         self._transition = threading.RLock()
         self._failure = ""
@@ -139,7 +143,7 @@ class Node:
         """
         with self._moving("activate", "inactive"):
             assert self._reasoner is not None
-            warm_up(self._reasoner, self.parameters)
+            self._warm_up(self._reasoner, self.parameters)
             stamps = self._reception.stamps
             answering = Answering(self._reasoner, lambda: self.parameters, stamps, self.counts, self._send, self._keep)
             self._reception.listen(answering, self._threaded)
