@@ -62,7 +62,7 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
         DeployError: wheels are missing.
         BundleError: the bundle does not verify, or ``out`` exists already.
         ParameterError: the parameter file cannot be used.
-        UsageError: no such target, a Python that anytime does not run on, or a key without a day of expiry or that is none.
+        UsageError: no such target, a Python that anytime does not run on, or a key without a day of expiry.
         SignatureError: it cannot be signed.
     """
     target = target_named(plan.target)
