@@ -315,7 +315,9 @@ def test_what_is_no_wheel_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_requirements_are_read_from_the_wheel(tmp_path: Path) -> None:
-    """As its metadata has them; one that is none is an error that names the wheel."""
+    """As its own metadata has them, not that of wheels in it; what is none is an error that names the wheel."""
+    bringing = {"fine/_vendor/other-1.0.dist-info/METADATA": "Requires-Dist: other"}
+    assert required_by(write_wheel(tmp_path / "vendor", "fine", requires=("a",), files=bringing)) == ["a"]
     assert required_by(write_wheel(tmp_path, "fine", requires=("a>=1", "b; extra == 'x'"))) == [
         "a>=1",
         "b; extra == 'x'",

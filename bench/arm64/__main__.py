@@ -43,7 +43,7 @@ def installed(evidence: Evidence) -> None:
         wheel.unlink()
     done = evidence.install("half")
     holds = done.returncode == 1 and "missing: wheels/" in done.stderr and evidence.version() == "none"
-    evidence.step("a half-copied directory", done.stderr.strip()[-200:], holds, "refused, nothing installed")
+    evidence.step("a half-copied directory", done.stderr.strip()[:200], holds, "refused, nothing installed")
 
     done = evidence.install("first")
     decision = evidence.answer() if done.returncode == 0 else {"source": done.stderr[-500:]}
@@ -64,7 +64,7 @@ def upgraded(evidence: Evidence) -> None:
     for name, why in (("first", "is not signed"), ("expired", "expired on 2020-01-01")):
         done = evidence.install(name)
         holds = done.returncode == 1 and why in done.stderr and evidence.version() == before
-        evidence.step(f"with a key configured, {why}", done.stderr.strip()[-200:], holds, "refused")
+        evidence.step(f"with a key configured, {why}", done.stderr.strip()[:200], holds, "refused")
 
     code = evidence.interrupt("second", "serve --calibrate")
     left = evidence.version()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -115,8 +116,8 @@ class Evidence:
 
     def interrupt(self, name: str, moment: str) -> int:
         """Run it until the first command with ``moment`` in it, and kill it there."""
-        trap = f"case $BASH_COMMAND in *'{moment}'*) kill -KILL $$ ;; esac"
-        script = f'set -T; trap "{trap}" DEBUG; . /{name}/install.sh'
+        trap = f"case $BASH_COMMAND in *{shlex.quote(moment)}*) kill -KILL $$ ;; esac"
+        script = f"set -T; trap {shlex.quote(trap)} DEBUG; . /{name}/install.sh"
         return self.root.run("bash", "-c", script, f"/{name}/install.sh", "--quick", check=False).returncode
 
     def answer(self) -> dict[str, Any]:

@@ -136,7 +136,8 @@ def required_by(wheel: Path) -> list[str]:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            (metadata,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+            inside = archive.namelist()  # other wheels may be vendored deeper in it
+            (metadata,) = [name for name in inside if name.endswith(".dist-info/METADATA") and name.count("/") == 1]
             headers = HeaderParser().parsestr(archive.read(metadata).decode())
         texts = [str(text) for text in headers.get_all("Requires-Dist", [])]
         for text in texts:
