@@ -93,6 +93,15 @@ def test_tensorrt_is_for_devices_that_have_it_and_bundles_with_its_graph(bundle:
     assert (_engine(device, bundle), _engine(plain, both)) == ("onnxruntime", "onnxruntime")
 
 
+def test_an_engine_that_cannot_be_there_is_refused(plan: Plan, tmp_path: Path) -> None:
+    """Parameters that ask for TensorRT, where the target has no GPU and the bundle no graph for it."""
+    params = tmp_path / "robot.yaml"
+    params.write_text("/**: {ros__parameters: {engine: tensorrt}}")
+    own = Plan(bundle=None, target=TARGET, python=PYTHON, wheels=plan.wheels, params=params)
+    with pytest.raises(DeployError, match=r"asks for the engine tensorrt.*has onnxruntime"):
+        deploy(own, tmp_path / "own")
+
+
 def test_the_question_is_the_node_s_own(plan: Plan, tmp_path: Path) -> None:
     """A scene by default, with the actions that answer it; else the warm-up question of the parameters."""
     question = json.loads((deploy(plan, tmp_path / "out").path / "question.json").read_text())
@@ -108,7 +117,8 @@ def test_the_question_is_the_node_s_own(plan: Plan, tmp_path: Path) -> None:
 def test_the_default_parameters_are_the_node_s(plan: Plan, tmp_path: Path) -> None:
     """A process of its own for the engine, so that the service outlives it; the budget stands there to be changed."""
     given = yaml.safe_load((deploy(plan, tmp_path / "out").path / "anytime.yaml").read_text())
-    assert given == {"/**": {"ros__parameters": {"isolated": True, "budget_s": 0.2, "fallback": ""}}}
+    expected = {"isolated": True, "budget_s": 0.2, "fallback": "", "engine": "onnxruntime"}
+    assert given == {"/**": {"ros__parameters": expected}}
 
 
 def test_bundle_and_checksums_are_signed(plan: Plan, tmp_path: Path) -> None:

@@ -303,6 +303,13 @@ def test_a_bundle_that_cannot_be_used_is_left_to_the_service(
     assert "no bundle at" in caplog.text
 
 
+def test_a_first_boot_measures_the_engine_that_will_serve(caplog: pytest.LogCaptureFixture) -> None:
+    """TensorRT where the parameters ask for it; on a machine without, that is said, and fallbacks are served."""
+    assert calibrate(parameters_of({"engine": "tensorrt"}), quick=True) is None
+    assert "nothing to measure" in caplog.text
+    assert "onnxruntime" not in caplog.text
+
+
 # -- the whole service, as a process
 
 

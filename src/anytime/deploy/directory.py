@@ -32,8 +32,9 @@ _INSTALLER = "pip"  # few devices have it, and none can fetch it
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be deployed: ``bundle`` None is the reference; ``python`` None the target's.
 
-    ``params``: a parameter file for the node, by default one that only has it isolated. ``wheels``: a directory to take
-    wheels from before any are downloaded. ``key`` and ``expires`` (YYYY-MM-DD): sign with this private key, until then.
+    ``params``: a parameter file for the node, by default one that has it isolated, on TensorRT where that can be.
+    ``wheels``: a directory to take wheels from before any are downloaded. ``key`` and ``expires`` (YYYY-MM-DD): sign with
+    this private key, until then.
     """
 
     bundle: Path | None
@@ -59,7 +60,7 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
     """Write the directory, whole or not at all.
 
     Raises:
-        DeployError: wheels are missing.
+        DeployError: wheels are missing, or the parameters ask for an engine that cannot be there.
         BundleError: the bundle does not verify, or ``out`` exists already.
         ParameterError: the parameter file cannot be used.
         UsageError: no such target, a Python that anytime does not run on, or a key without a day of expiry.
@@ -75,7 +76,13 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
     bundle = Bundle.load(plan.bundle) if plan.bundle is not None else Bundle.reference()
     shipped = plan.params or _SHIPPED / PARAMETERS
     parameters = parameters_of(read_parameters(shipped, "/anytime"))
-    engine = _engine(target, bundle)
+    engine = parameters.engine if plan.params is not None else _engine(target, bundle)
+    if engine == "tensorrt" != _engine(target, bundle):
+        raise DeployError(
+            f"{shipped} asks for the engine tensorrt, which takes a device with a GPU of NVIDIA's and a bundle with a "
+            f"graph for it: {target.name!r} is {target.title}, and {bundle.path} has "
+            f"{', '.join(graph.runtime for graph in bundle.manifest.graphs)}"
+        )
     requirement = f"anytime[{','.join(_EXTRAS[engine])}]=={anytime.__version__}"
     with tempfile.TemporaryDirectory(prefix="anytime-wheels-") as downloads:
         wheels = gather([requirement, _INSTALLER], device, plan.wheels, Path(downloads))
@@ -89,6 +96,9 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
             for name in ("install.sh", "uninstall.sh"):
                 (scratch / name).chmod(0o755)
             shutil.copyfile(shipped, scratch / PARAMETERS)
+            if plan.params is None:
+                with (scratch / PARAMETERS).open("a", encoding="utf-8") as out_parameters:
+                    out_parameters.write(f"    engine: {engine}\n")
             (scratch / "question.json").write_bytes(_question(parameters) + b"\n")
             (scratch / "deploy.env").write_text(_environment(target, device, engine, requirement), encoding="utf-8")
             if plan.key is not None and plan.expires is not None:

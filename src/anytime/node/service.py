@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from anytime.errors import AnytimeError, BundleError, EngineError, ProfileError
+from anytime.errors import AnytimeError, BundleError, DeviceError, EngineError, ProfileError
 from anytime.ext.process import lock_memory
 from anytime.node.node import Node, load_reasoner
 from anytime.node.parameters import Parameters
@@ -31,7 +31,8 @@ def calibrate(parameters: Parameters, quick: bool) -> float | None:
     """On the first boot with this bundle on this machine: measure its latency profile, and keep it if it will do.
 
     It will do if the 99th percentile of the time to a first answer, with ``margin_s``, is within ``budget_s``. Returns
-    that in seconds; None where there is a profile already, or no bundle that can be used, which ``serve`` copes with.
+    that in seconds; None where there is a profile already, or no bundle or GPU that can be used, which ``serve`` copes
+    with.
 
     Raises:
         NodeError: it will not do; nothing is stored, so the next start measures and refuses again.
@@ -40,8 +41,8 @@ def calibrate(parameters: Parameters, quick: bool) -> float | None:
     if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):  # it keeps every core busy for a while
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     try:
-        loaded = open_bundle(parameters.bundle or None, parameters.threads or None)
-    except (BundleError, EngineError) as error:
+        loaded = open_bundle(parameters.bundle or None, parameters.threads or None, parameters.engine)
+    except (BundleError, DeviceError, EngineError) as error:
         logging.getLogger("anytime").error("nothing to measure: %s", error)
         return None
     try:
