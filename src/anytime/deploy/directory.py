@@ -33,8 +33,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be deployed: ``bundle`` None is the reference; ``python`` None the target's.
 
     ``params``: a parameter file for the node, by default one that has it isolated, on TensorRT where that can be.
-    ``wheels``: a directory to take wheels from before any are downloaded. ``key`` and ``expires`` (YYYY-MM-DD): sign with
-    this private key, until then.
+    ``wheels``: a directory to take wheels from before any are downloaded. ``key`` and ``expires`` (YYYY-MM-DD): sign
+    with this private key, until then.
     """
 
     bundle: Path | None
