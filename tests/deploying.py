@@ -6,6 +6,7 @@ import importlib.util
 import platform
 import sys
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import anytime
@@ -75,10 +76,9 @@ def write_wheel(
 
 def write_pip(folder: Path) -> Path:
     """The pip of this Python as a wheel, which pip itself can be run from."""
-    import pip
-
-    home = Path(pip.__file__).parent
-    wheel = write_wheel(folder, "pip", pip.__version__)
+    installed = distribution("pip")  # not imported: setuptools then leaves distutils to the standard library
+    home = Path(str(installed.locate_file("pip")))
+    wheel = write_wheel(folder, "pip", installed.version)
     with zipfile.ZipFile(wheel, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in home.rglob("*"):
             if path.is_file() and path.suffix != ".pyc":

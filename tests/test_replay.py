@@ -41,7 +41,7 @@ from anytime.testing import MockClock, ScriptedEngine
 from tests.conftest import LONG, MS, MakeReasoner, make_profile, thinker, turns_at
 from tests.doubles import PATIENCE_S
 
-BUDGETS_S = (0.0, 0.02, 0.05, 0.2, 0.005)
+BUDGETS_S = (0.1, 0.02, 0.05, 0.2, 0.005)
 
 
 def a_scene(n: int, budget_s: float) -> Scene:
@@ -72,7 +72,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Bag:
     """A run of the reference: scenes one after the other, then questions, scenes and goals side by side."""
     path = tmp_path_factory.mktemp("replay") / "bag"
     bus = Bus()
-    given = {"record": str(path), "warm_up": 5, "budget_s": 0.1, "fallback": "SLOWER"}
+    given = {"record": str(path), "warm_up": 5, "budget_s": 2.0, "fallback": "SLOWER"}
     node = Node(InProcess(bus), parameters_of(given), load=reference, threaded=True)
     traces: list[Trace] = []
     bus.subscribe(node.topics.trace.name, traces.append)
