@@ -170,6 +170,25 @@ def state_dir() -> Path:
     return Path(home) / "anytime"
 
 
+def write_whole(file: Path, content: bytes | memoryview) -> None:
+    """Write a file, whole or not at all, and the directories above it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import tempfile  # only who measures or builds needs it
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
+        try:
+            part.write(content)
+            part.flush()
+            os.replace(part.name, file)
+        except BaseException:
+            os.unlink(part.name)
+            raise
+
+
 def _read_manifest(root: Path) -> bytes:
     if not root.is_dir():
         raise BundleError(f"no bundle at {root}: give the directory that 'anytime export' wrote")
@@ -218,11 +237,12 @@ def _check_file(root: Path, name: str, record: FileRecord) -> None:
         raise BundleError(
             f"bundle {root} is damaged: {name} has {size} bytes instead of {record.size}; copy or export it again"
         )
-    if _sha256(path) != record.sha256:
+    if sha256_of(path) != record.sha256:
         raise BundleError(f"bundle {root} was altered: {name} does not match its checksum; copy or export it again")
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -259,7 +279,7 @@ def staging(out: str | os.PathLike[str]) -> Iterator[Path]:
 def seal(directory: Path, manifest: Manifest) -> None:
     """Write the manifest of a finished directory, with the checksum of every file in it."""
     files = {
-        str(path.relative_to(directory)): FileRecord(_sha256(path), path.stat().st_size)
+        str(path.relative_to(directory)): FileRecord(sha256_of(path), path.stat().st_size)
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name not in BESIDE_FILES
     }

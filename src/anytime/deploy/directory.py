@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 import anytime
-from anytime.bundle import BESIDE_FILES, MANIFEST, Bundle, staging
+from anytime.bundle import BESIDE_FILES, MANIFEST, Bundle, sha256_of, staging
 from anytime.deploy.wheels import Device, gather
 from anytime.errors import DeployError, UsageError
 from anytime.node.parameters import Parameters, parameters_of, read_parameters
@@ -113,7 +112,7 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
 def seal(directory: Path) -> None:
     """Write the checksum of every file, and at the end how many there are, so that a list that was cut off shows."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    lines = [f"{_sha256(path)}  {path.relative_to(directory)}\n" for path in files]
+    lines = [f"{sha256_of(path)}  {path.relative_to(directory)}\n" for path in files]
     (directory / CHECKSUMS).write_text("".join(lines) + f"# {len(lines)} files\n", encoding="utf-8")
 
 
@@ -158,11 +157,3 @@ def _environment(target: Target, device: Device, engine: str, requirement: str) 
         "REQUIREMENT": requirement,
     }
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from anytime.bundle import Bundle, Graph, state_dir
+from anytime.bundle import Bundle, Graph, state_dir, write_whole
 from anytime.errors import DeviceError, ExportError
 from anytime.plans import PlanOptions, Sidecar, graph_sha256, plans_dir, tensorrt_graph
 from anytime.targets.gpu import probe
@@ -180,15 +178,7 @@ def _read(file: Path) -> bytes:
 def _write(file: Path, content: memoryview | bytes) -> None:
     """Write a file, whole or not at all."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".part", delete=False) as part:
-            try:
-                part.write(content)
-                part.flush()
-                os.replace(part.name, file)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+        write_whole(file, content)
     except OSError as error:
         raise ExportError(
             f"{file.name} cannot be stored under {file.parent} ({error.strerror}): "

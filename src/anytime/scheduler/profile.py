@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from pathlib import Path
 
 import msgspec
 
-from anytime.bundle import state_dir
+from anytime.bundle import state_dir, write_whole
 from anytime.errors import ProfileError
 from anytime.ext.latency import Latency
 from anytime.scheduler.tail import Tail
@@ -197,19 +196,9 @@ def store(profile: LatencyProfile) -> Path:
     Raises:
         ProfileError: the state directory cannot be written to.
     """
-    import tempfile  # only who measures needs it
-
     path = profile_path(profile.key)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-            try:
-                part.write(msgspec.json.encode(profile))
-                part.flush()
-                os.replace(part.name, path)
-            except BaseException:
-                os.unlink(part.name)
-                raise
+        write_whole(path, msgspec.json.encode(profile))
     except OSError as error:
         raise ProfileError(
             f"the profile cannot be stored under {path.parent} ({error.strerror}): "

@@ -15,6 +15,7 @@ from anytime.bundle import KvLayout
 from anytime.errors import EngineError
 from anytime.ext import ort
 from anytime.runtime.engine import FloatArray
+from anytime.runtime.rows import choose
 
 
 class SharedCache:
@@ -42,12 +43,7 @@ class SharedCache:
         return self._take(1)[0]
 
     def _take(self, n: int, beside: int = -1) -> list[int]:
-        """``n`` free rows, side by side where there are such, behind ``beside`` where possible."""
-        if n > len(self._free):
-            raise EngineError(f"{n} more rows are wanted and {len(self._free)} of {self.rows} are free: close some")
-        runs = [range(i, i + n) for i in self._free if all(k in self._free for k in range(i, i + n))]
-        best = min(runs, key=lambda run: (run[0] != beside + 1, run[0]), default=None)
-        taken = list(best) if best is not None else self._free[:n]
+        taken = choose(self._free, n, self.rows, beside)
         self._free = [row for row in self._free if row not in taken]
         return taken
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from anytime.errors import EngineError
 from anytime.runtime.engine import FloatArray
+from anytime.runtime.rows import choose
 from anytime.runtime.trt.device import Device, RowCopy
 from anytime.runtime.trt.memory import Memory
 
@@ -29,16 +30,8 @@ class Cache:
         return len(self._free)
 
     def take(self, n: int = 1, beside: int = -1) -> list[int]:
-        """``n`` free rows, side by side where there are such, behind ``beside`` where possible.
-
-        Raises:
-            EngineError: there are not that many.
-        """
-        if n > len(self._free):
-            raise EngineError(f"{n} more rows are wanted and {len(self._free)} of {self.rows} are free: close some")
-        runs = [range(i, i + n) for i in self._free if all(k in self._free for k in range(i, i + n))]
-        best = min(runs, key=lambda run: (run[0] != beside + 1, run[0]), default=None)
-        taken = list(best) if best is not None else self._free[:n]
+        """See ``rows.choose``."""
+        taken = choose(self._free, n, self.rows, beside)
         self._free = [row for row in self._free if row not in taken]
         return taken
 
