@@ -42,8 +42,9 @@ def tree() -> ast.Module:
 
 def used() -> Iterator[tuple[str, str, int | None]]:
     """Class, attribute and, where it is called, number of arguments, of all that the adapter uses of TensorRT."""
-    calls = {id(node.func): len(node.args) for node in ast.walk(tree()) if isinstance(node, ast.Call)}
-    for node in ast.walk(tree()):
+    nodes = list(ast.walk(tree()))  # kept while nodes are told apart by their identity
+    calls = {id(node.func): len(node.args) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
         if isinstance(node, ast.Attribute) and (base := ast.unparse(node.value)) in OWNERS:
             yield OWNERS[base], node.attr, calls.get(id(node))
 
