@@ -53,7 +53,7 @@ def _filled(requests: int, agenda: Agenda | PlainAgenda) -> Agenda | PlainAgenda
     """All have their first answers and a little time granted, so that none can be picked before all were looked at."""
     for key in range(requests):
         agenda.add(key, (10 + 2 * key) * _A_MS, _A_MS)
-        agenda.begin(key)
+        agenda.seat(key)
         agenda.answer(key)
     agenda.grant(0, [(key, _A_MS, 0.1) for key in range(requests)])
     return agenda

@@ -16,7 +16,8 @@ ACTIONS = st.one_of(
     st.tuples(st.just("add"), NS, st.integers(0, 200), st.integers(-1, 1)),
     st.tuples(st.just("remove"), NS),
     st.tuples(st.just("move"), NS, NS),
-    st.tuples(st.just("begin"), NS),
+    st.tuples(st.just("seat"), NS),
+    st.tuples(st.just("leave"), NS),
     st.tuples(st.just("answer"), NS),
     st.tuples(st.just("suspend"), NS, st.integers(0, 300)),
     st.tuples(st.just("spend"), NS, st.integers(0, 300)),
@@ -128,12 +129,13 @@ def test_a_first_answer_goes_ahead_of_thought() -> None:
     """A later request's mandatory part runs before what an earlier deadline was granted, behind its mandatory part."""
     agenda = Agenda(4)
     agenda.add(1, 100, 10)
-    agenda.begin(1)
+    agenda.seat(1)
     agenda.answer(1)
     agenda.add(2, 200, 30)
     agenda.grant(0, [(1, 60, 1.0)])
     assert agenda.pick(4) == 2
-    assert agenda.pick(1) == 1  # the last row is kept for one whose turn it is
+    assert agenda.pick(1) == 2
+    assert agenda.pick(0) == 1  # it has a row
     agenda.add(3, 150, 5)
     assert agenda.pick(4) == 3
     agenda.add(4, 50, 5)
@@ -155,7 +157,7 @@ def test_who_is_suspended_stands_still_until_others_leave_enough() -> None:
     agenda = Agenda(4)
     for key, ready_ns in ((1, 100), (2, 110)):
         agenda.add(key, ready_ns, 0)
-        agenda.begin(key)
+        agenda.seat(key)
         agenda.answer(key)
     agenda.grant(0, [(2, 90, 1.0)])
     agenda.suspend(1, 30)

@@ -9,7 +9,7 @@ import pytest
 from bench.guarantee import figures
 from bench.guarantee.__main__ import options
 from bench.guarantee.asking import Asked, asked
-from bench.guarantee.concurrent import DISCIPLINES, ISOLATED, LOADS
+from bench.guarantee.concurrent import CONTENDERS, IN_PROCESS, LOADS
 from bench.guarantee.disciplines import BASELINES, LeastLaxity
 from bench.guarantee.faults import late_by_a_fault, normal_after_recovery
 from bench.guarantee.kept import Kept
@@ -60,7 +60,7 @@ def test_goodput_is_compared_request_by_request() -> None:
 
 def test_rejections_are_counted_where_there_is_room() -> None:
     """At half the capacity nobody may be rejected, and at three times goodput must be near its peak."""
-    good = {name: [row(i) for i in range(100)] for name in (*DISCIPLINES, ISOLATED)}
+    good = {name: [row(i) for i in range(100)] for name in CONTENDERS}
     crowds = {load: {name: list(rows) for name, rows in good.items()} for load in (0.5, 0.9, 1.5, 3.0)}
     found = {figure.name: figure for figure in figures.concurrent(crowds)}
     assert found["0.5 times capacity: rejected"].holds
@@ -75,15 +75,15 @@ def test_rejections_are_counted_where_there_is_room() -> None:
 
 def test_lateness_under_load_is_told_in_one_process_and_in_two() -> None:
     """Each against its own controls, and without those that were rejected."""
-    crowds = {load: {name: [row(i) for i in range(100)] for name in (*DISCIPLINES, ISOLATED)} for load in LOADS}
-    crowds[0.9][ISOLATED][0] = row(0, late=0.5)
-    crowds[1.5][ISOLATED][0] = row(0, late=0.5, stopped="rejected")
+    crowds = {load: {name: [row(i) for i in range(100)] for name in CONTENDERS} for load in LOADS}
+    crowds[0.9][IN_PROCESS][0] = row(0, late=0.5)
+    crowds[1.5][IN_PROCESS][0] = row(0, late=0.5, stopped="rejected")
     crowds[0.5]["quotas"][:2] = [row(0, late=0.5), row(1, control=0.5)]
     found = {figure.name: figure for figure in figures.concurrent(crowds)}
     late = "{} times capacity, {}: late, ours minus control, percentage points"
-    assert not found[late.format(0.9, ISOLATED)].holds
+    assert not found[late.format(0.9, IN_PROCESS)].holds
     assert found[late.format(0.9, "quotas")].holds
-    assert found[late.format(1.5, ISOLATED)].holds
+    assert found[late.format(1.5, IN_PROCESS)].holds
     assert found[late.format(0.5, "quotas")].measured == 0.0
 
 

@@ -7,6 +7,7 @@ was measured stays in a file, and a run that was broken off goes on where it sto
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,12 @@ from rich.table import Table
 
 from anytime import Reasoner
 from anytime.runtime.questions import Question, read_questions
+from anytime.scheduler.clock import NS_PER_S
 from bench.guarantee import concurrent, faults, figures, gil, soak, unloaded
-from bench.guarantee.asking import Asked, asked, draw, floors_of
+from bench.guarantee.asking import Asked, asked, draw, floors_of, priority_note
+from bench.guarantee.disciplines import BASELINES
 from bench.guarantee.kept import Kept
+from bench.guarantee.serve_as import served_as
 from bench.report import Figure, Report, parser, progress
 
 ALONE, TOGETHER, SOAK = "alone", "together", "soak"
@@ -73,31 +77,30 @@ def alone(bench: Bench) -> None:
 
 def together(bench: Bench) -> None:
     turns, size = (1, 40) if bench.quick else (TURNS, TURN)
-    with Reasoner.load() as reasoner, Reasoner.load(isolated=True) as isolated:
+    with contextlib.ExitStack() as opened:
+        reasoner = opened.enter_context(Reasoner.load())
         kept, floors_ns = bench.kept(reasoner), floors_of(reasoner, bench.questions)
         ((rate,),) = kept.piece("capacity", lambda: [[concurrent.capacity(reasoner, bench.questions)]])
         bench.notes.append(f"{TOGETHER}: capacity {rate:.1f} full thoughts a second")
-        names = (*concurrent.DISCIPLINES, concurrent.ISOLATED)
-        floors_of(isolated, bench.questions)  # compiles their formats
-        crowds: figures.Crowds = {load: {name: [] for name in names} for load in concurrent.LOADS}
-        cells = [(load, turn, name) for turn in range(turns) for load in crowds for name in names]
+        bench.notes.append(f"{TOGETHER}: priority of the clients: {priority_note()}")
+        asked_of = {
+            concurrent.IN_PROCESS: reasoner,
+            concurrent.OURS: opened.enter_context(Reasoner.load(isolated=True)),
+        }
+        for name in BASELINES:
+            asked_of[name] = opened.enter_context(served_as(name, round(NS_PER_S / rate)))
+        for other in asked_of.values():
+            floors_of(other, bench.questions)  # compiles their formats
+        crowds: figures.Crowds = {load: {name: [] for name in concurrent.CONTENDERS} for load in concurrent.LOADS}
+        cells = [(load, turn, name) for turn in range(turns) for load in crowds for name in concurrent.CONTENDERS]
         for load, turn, name in _each(TOGETHER, cells):
-            key = f"{TOGETHER}/{load}/{turn}/{name}"
-            crowds[load][name] += asked(
-                kept.piece(
-                    key,
-                    lambda load=load, turn=turn, name=name: concurrent.turn(
-                        isolated if name == concurrent.ISOLATED else reasoner,
-                        bench.questions,
-                        floors_ns,
-                        rate,
-                        load,
-                        name,
-                        turn,
-                        size,
-                    ),
-                )
+            rows = kept.piece(
+                f"{TOGETHER}/{load}/{turn}/{name}",
+                lambda load=load, turn=turn, name=name: concurrent.turn(
+                    asked_of[name], bench.questions, floors_ns, rate, load, turn, size
+                ),
             )
+            crowds[load][name] += asked(rows)
         count = 10 if bench.quick else concurrent.REJECTIONS
         times_ms = [
             took_ms
@@ -131,6 +134,7 @@ def under(fault: str) -> Callable[[Bench], None]:
         seen = asked([row[: len(Asked._fields)] for row in rows])
         bench.tell(fault, seen)
         bench.notes += figures.late_note(fault, faults.late_by_a_fault(rows))
+        bench.notes += [f"{fault}: priority of the caller: {priority_note()}"] * (fault in faults.APART)
         bench.found += figures.fault(fault, seen, faults.normal_after_recovery(rows))
 
     return part

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from anytime import Answer, Reasoner
@@ -51,6 +53,31 @@ def draw(
 def floors_of(reasoner: Reasoner, questions: Sequence[Question]) -> dict[str, int]:
     """The floor of each question; compiles its format, too."""
     return {question.id: floor_ns(reasoner, question) for question in questions}
+
+
+@contextlib.contextmanager
+def woken_first() -> Iterator[None]:
+    """This thread, and those it starts here, have the lowest real-time priority, as a control loop's have.
+
+    Where that is not permitted they have not. A waiting thread of an ordinary priority is woken late by its own system
+    when an engine, which slept before, computes on its core.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+def priority_note() -> str:
+    """Whether ``woken_first`` is permitted here."""
+    with woken_first():
+        granted = os.sched_getscheduler(0) == os.SCHED_FIFO
+    return "SCHED_FIFO" if granted else "an ordinary one, for SCHED_FIFO is not permitted"
 
 
 def ask(reasoner: Reasoner, request: Request, policy: str) -> tuple[Answer, int]:

@@ -1,6 +1,7 @@
 """Many clients of one engine: goodput under load, beside other ways of choosing whose step is next, and punctuality.
 
-The disciplines are compared in one process. Ours also runs in a process of its own, which leaves the GIL to callers.
+Every discipline has a process of its own, so that what is compared is the order of steps and not how 64 threads of one
+Python get in the engine's way. Ours runs in the callers' process, too, for its punctuality there.
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from anytime import Answer, Reasoner
-from anytime.ext.agenda import Agenda
-from anytime.runtime.intake import MOST_REQUESTS
 from anytime.runtime.questions import Question
 from anytime.scheduler.clock import MONOTONIC, NS_PER_MS, NS_PER_S
 from bench.contenders import FALLBACK, Request, asked_format
-from bench.guarantee.asking import Asked, ask, draw, seen, waited_ns
-from bench.guarantee.disciplines import BASELINES, LeastLaxity
+from bench.guarantee.asking import Asked, ask, draw, seen, waited_ns, woken_first
+from bench.guarantee.disciplines import BASELINES
 from bench.guarantee.kept import Rows
 
 CLIENTS = 32
 LOADS = (0.5, 0.9, 1.5, 3.0)
 OURS = "quotas"
 DISCIPLINES = (OURS, *BASELINES)
-ISOLATED = f"{OURS}, isolated"
+IN_PROCESS = f"{OURS}, in one process"
+CONTENDERS = (*DISCIPLINES, IN_PROCESS)
 BUDGETS_MS = (20.0, 500.0)  # above the floor
 _CAPACITY_QUESTIONS, _LOOSE_S = 60, 5.0
 _LEAD_S = 0.05  # until the first arrival, for the threads to start
@@ -74,21 +74,12 @@ def crowd(reasoner: Reasoner, requests: Sequence[Request], rate: float, seed: st
     for serve in (serve_model, serve_control):
         shared = iter(range(len(requests))), threading.Lock(), serve
         threads += [threading.Thread(target=client, args=shared, daemon=True) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
+    with woken_first():
+        for thread in threads:
+            thread.start()
     for thread in threads:
         thread.join()
     return [seen(request, *answers[turn], controls[turn]) for turn, request in enumerate(requests)]
-
-
-def install(reasoner: Reasoner, discipline: str, thought_s: float) -> None:
-    """Have the worker choose by this discipline from now on, once it is idle."""
-    while reasoner._worker._jobs:
-        time.sleep(_LEAD_S)
-    agenda = Agenda(MOST_REQUESTS) if discipline == OURS else BASELINES[discipline](MOST_REQUESTS)
-    if isinstance(agenda, LeastLaxity):
-        agenda.thought_ns = round(NS_PER_S * thought_s)
-    reasoner._worker._agenda = agenda
 
 
 def turn(
@@ -97,20 +88,12 @@ def turn(
     floors_ns: dict[str, int],
     rate: float,
     load: float,
-    discipline: str,
     number: int,
     count: int,
 ) -> Rows:
-    """One turn of a discipline at a load; all disciplines get the same requests at the same instants."""
+    """One turn of a contender at a load; all of them get the same requests at the same instants."""
     seed = f"{load}/{number}"
-    requests = draw(questions, count, BUDGETS_MS, floors_ns, seed)
-    if discipline == ISOLATED:
-        return crowd(reasoner, requests, load * rate, seed)
-    install(reasoner, discipline, 1.0 / rate)
-    try:
-        return crowd(reasoner, requests, load * rate, seed)
-    finally:
-        install(reasoner, OURS, 1.0 / rate)
+    return crowd(reasoner, draw(questions, count, BUDGETS_MS, floors_ns, seed), load * rate, seed)
 
 
 def rejections(reasoner: Reasoner, questions: Sequence[Question], count: int) -> list[list[float]]:

@@ -31,7 +31,7 @@ class PlainEdf(Agenda):
 
     def able(self, rows: int) -> list[int]:
         """Who could run."""
-        return [key for key in self.keys() if rows > 0 or self.begun(key)]
+        return [key for key in self.keys() if rows > 0 or self.seated(key)]
 
     def rank(self, key: int) -> int:
         return self.ready_ns(key)

@@ -24,7 +24,7 @@ from anytime.runtime.engine import Burst, FloatArray, Row
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import Question, read_questions
 from bench.contenders import Request
-from bench.guarantee.asking import Asked, ask, draw, floors_of, seen, waited_ns
+from bench.guarantee.asking import Asked, ask, draw, floors_of, seen, waited_ns, woken_first
 from bench.report import ROOT
 
 QUESTIONS = ROOT / "data/questions/drive.test.jsonl"
@@ -161,6 +161,7 @@ FAULTS = {
     "killed": killed,
     CLOCK: clock_set_back,
 }
+APART = ("hogs-isolated", "paused", "killed")  # the engine has a process of its own
 
 
 @contextlib.contextmanager
@@ -191,7 +192,9 @@ def piece(fault: str, questions: Sequence[Question], number: int, count: int) ->
             floors_ns = floors_of(reasoner, questions)
             requests = draw(questions, count, BUDGETS_MS, floors_ns, f"{fault}/{number}")
             ask(reasoner, requests[0], "auto")  # everything is compiled and warm
-            return _struck(reasoner, requests, inject, random.Random(f"{fault}/{number}/instants"))
+            source = random.Random(f"{fault}/{number}/instants")
+            with woken_first() if fault in APART else contextlib.nullcontext():
+                return _struck(reasoner, requests, inject, source)
 
 
 def _with_a_clock_of_its_own(number: int, count: int) -> list[list[Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.guarantee.asking import Asked
-from bench.guarantee.concurrent import ISOLATED, LOADS, OURS
+from bench.guarantee.concurrent import IN_PROCESS, LOADS, OURS
 from bench.guarantee.disciplines import BASELINES
 from bench.guarantee.gil import Held
 from bench.guarantee.soak import growth
@@ -183,7 +183,7 @@ def concurrent(crowds: Crowds) -> list[Figure]:
     """Many clients."""
     found = []
     for load in LOADS:
-        found += [_lateness(load, name, crowds[load][name]) for name in (OURS, ISOLATED)]
+        found += [_lateness(load, name, crowds[load][name]) for name in (OURS, IN_PROCESS)]
         found += [_goodput(load, baseline, crowds[load]) for baseline in BASELINES]
     lightest = crowds[LOADS[0]][OURS]
     rejected = statistics.fmean(row.stopped == "rejected" for row in lightest)

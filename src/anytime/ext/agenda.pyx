@@ -11,7 +11,8 @@ cdef struct Entry:
     long long key, ready_ns, mandatory_ns, granted_ns, slack_ns
     long long resume_ns  # the time with which it goes on, where it is suspended; 0 where it is not
     int priority
-    bint begun, answered
+    bint seated  # it has a row in the engine
+    bint answered
     bint closed  # a stage of it did not fit, so none behind that one may be granted
 
 
@@ -67,7 +68,7 @@ cdef class Agenda:
         return entry
 
     cpdef add(self, long long key, long long ready_ns, long long mandatory_ns, int priority=0):
-        """Take a request in, not begun.
+        """Take a request in, without a row.
 
         Raises:
             OverflowError: there is no room for one more.
@@ -77,7 +78,7 @@ cdef class Agenda:
             raise OverflowError(f"{self._count} requests are all there is room for")
         entry.key, entry.ready_ns, entry.mandatory_ns, entry.granted_ns = key, ready_ns, mandatory_ns, 0
         entry.slack_ns, entry.resume_ns, entry.priority = 0, 0, priority
-        entry.begun = entry.answered = entry.closed = False
+        entry.seated = entry.answered = entry.closed = False
         self._insert(entry)
 
     cpdef remove(self, long long key):
@@ -90,9 +91,13 @@ cdef class Agenda:
         entry.ready_ns, entry.resume_ns = ready_ns, 0
         self._insert(entry)
 
-    cpdef begin(self, long long key):
+    cpdef seat(self, long long key):
         """It has a row in the engine from now on."""
-        self._entries[self._find(key)].begun = True
+        self._entries[self._find(key)].seated = True
+
+    cpdef leave(self, long long key):
+        """Somebody else has its row, until it begins again."""
+        self._entries[self._find(key)].seated = False
 
     cpdef spend(self, long long key, long long ns):
         """It ran for so long."""
@@ -145,21 +150,21 @@ cdef class Agenda:
 
         Mandatory parts first (imprecise computation, Liu et al. 1991), and the earliest deadline among them, as among
         thoughts: so every request soon has an answer in hand, and who comes later finds nothing undone for a thought.
-        ``rows`` more requests can be begun; the last row is kept for one whose turn it is. One that is suspended runs
-        only when nobody else can.
+        Those that have no row can run while ``rows`` are free. One that is suspended runs only when nobody else can.
         """
         cdef Py_ssize_t i, first = -1, suspended = -1
         cdef Entry *entry
         for i in range(self._count):
             entry = &self._entries[i]
+            if not entry.seated and rows < 1:
+                continue
             if entry.resume_ns:
                 if suspended < 0:
                     suspended = i
-            elif entry.begun or rows > 0:
-                if not entry.answered and (first < 0 or entry.begun or rows > 1):
-                    return entry.key
-                if first < 0:
-                    first = i
+            elif not entry.answered:
+                return entry.key
+            elif first < 0:
+                first = i
         if first < 0:
             first = suspended
         return -1 if first < 0 else self._entries[first].key
@@ -258,9 +263,9 @@ cdef class Agenda:
         """When it must be ready."""
         return self._entries[self._find(key)].ready_ns
 
-    def begun(self, long long key):
+    def seated(self, long long key):
         """Whether it has a row in the engine."""
-        return bool(self._entries[self._find(key)].begun)
+        return bool(self._entries[self._find(key)].seated)
 
     def keys(self):
         """Of all requests, the earliest deadline first."""

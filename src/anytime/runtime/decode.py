@@ -19,7 +19,7 @@ def decode(job: Job, machine: Machine) -> Steps:
     Raises:
         EngineError: the engine failed.
     """
-    seq = machine.prefixes.take(job.prompt)
+    job.seq = seq = machine.prefixes.take(job.prompt)
     team = Team(job, machine, seq, job.prompt)
     try:
         job.cached_tokens = seq.length
@@ -34,11 +34,12 @@ def decode(job: Job, machine: Machine) -> Steps:
     except StepTerminated:
         job.stopped = "deadline"
     except EngineError:
-        team.stop()
-        machine.engine.close(seq)
+        if job.aside is None:
+            team.stop()
+            machine.engine.close(seq)
         seq.state = None
         raise
     finally:  # also when it is closed between two steps
-        if seq.state is not None:
+        if job.aside is None and seq.state is not None:
             team.stop()
             machine.prefixes.park(seq, team.prompt)

@@ -6,6 +6,7 @@ products; plain arithmetic of some ten microseconds, asked once a probe.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ UNKNOWN = 0.5  # stands in for the likelihood of a first answer that is not ther
 _LEAST, _MOST = 1e-6, 1.0 - 1e-6
 _FRESH_KNOTS = (0.5, 0.8, 1.0, 1.15)  # of the expected length, where the curve may bend
 _MOST_SHARE = 1.5  # beyond, a thought is as good as done
+_CERTAIN = 2.5  # deviations from the mean length, beyond which hardly any thought ends
 _AHEAD_KNOTS = (0.5, 0.8, 1.0, 1.2)  # of the thought still expected, where the curve of later answers may bend
 
 
@@ -150,6 +152,40 @@ class Forecast:
         expected = self.length(prompt_tokens, kind, effort)
         return _logistic(self.calibration.efforts[effort].fresh, fresh_terms(instant, kind, tokens, expected))
 
+    def promises(
+        self, instant: float, prompt_tokens: int, kind: str, effort: str, done: int, ahead: Sequence[int]
+    ) -> list[float]:
+        """That a thought which is not over after ``done`` tokens ends right, closed so many later where it must be.
+
+        As ``fresh``, but knowing how long it has lasted: what a whole thought promises and what one that is cut short
+        does, weighed by the probability that it is over by then, its length taken for normally distributed.
+        """
+        mean, spread = self.length(prompt_tokens, kind, effort), max(1.0, self.spread(kind, effort))
+        early = max(0, math.floor(mean - _CERTAIN * spread))  # hardly any is over by then
+        at = min(_CERTAIN, (done - mean) / spread)
+        not_over = _above(at)
+
+        @functools.cache
+        def fresh(tokens: int) -> float:
+            return self.fresh(instant, prompt_tokens, kind, effort, tokens)
+
+        whole = fresh(math.ceil(_MOST_SHARE * mean))
+        found = []
+        for tokens in ahead:
+            cut, over = fresh(min(done + tokens, early)), 1.0 - _above(at + tokens / spread) / not_over
+            found.append(over * whole + (1.0 - over) * cut)
+        return found
+
+    def rest(self, prompt_tokens: int, kind: str, effort: str, done: int) -> float:
+        """Tokens that a thought which is not over after ``done`` is expected to have yet.
+
+        The mean of a normal distribution truncated there (Johnson, Kotz and Balakrishnan, Continuous Univariate
+        Distributions 1, 13.10.1), less what is done.
+        """
+        mean, spread = self.length(prompt_tokens, kind, effort), max(1.0, self.spread(kind, effort))
+        at = min(_CERTAIN, (done - mean) / spread)
+        return spread * (math.exp(-at * at / 2.0) / math.sqrt(2.0 * math.pi) / _above(at) - at)
+
     def length(self, prompt_tokens: int, kind: str, effort: str) -> float:
         """Tokens that a whole thought is expected to have."""
         curve = self.calibration.efforts[effort]
@@ -226,3 +262,8 @@ def _logistic(weights: Sequence[float], terms: Sequence[float]) -> float:
 
 def _sigmoid(z: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
+
+
+def _above(z: float) -> float:
+    """The probability that a standard normal variable is larger."""
+    return math.erfc(z / math.sqrt(2.0)) / 2.0

@@ -12,7 +12,7 @@ from anytime.ext.latency import Latency
 from anytime.runtime.answer import Stopped
 from anytime.runtime.answers.cursors import Compiled
 from anytime.runtime.bank import AnswerBank
-from anytime.runtime.engine import Burst, Engine, FloatArray, Row
+from anytime.runtime.engine import Burst, Engine, FloatArray, Row, Seq, Snapshot
 from anytime.runtime.forecast import Forecast
 from anytime.runtime.policies.policy import Policy
 from anytime.runtime.prefixes import Prefixes
@@ -78,6 +78,16 @@ class Machine(msgspec.Struct, frozen=True):
         self.pace.stepped(len(taken[0]), context, width, self.clock.now() - started_ns)
         return taken
 
+    def seat(self, job: Job, leaving: Job | None) -> None:
+        """Let a request go on in the engine, where it was set aside, and set another aside for it."""
+        if leaving is not None and leaving.seq is not None and leaving.aside is None:
+            leaving.aside = self.engine.snapshot(leaving.seq)
+            self.engine.close(leaving.seq)
+        if job.aside is not None and job.seq is not None:
+            self.prefixes.make_room()
+            found = self.engine.restore(job.aside)
+            job.seq.length, job.seq.state, job.aside = found.length, found.state, None
+
     @property
     def rows(self) -> int:
         """Lines that one request can think side by side now: those with a row, of a number the profile has measured."""
@@ -127,6 +137,8 @@ class Job(msgspec.Struct, eq=False):
     look_ahead: LookAhead | None = None  # what comes next, as told behind the last of them
     until_ns: int = 0  # others need the engine from here on; at most ``ready_ns``
     started: bool = False
+    seq: Seq | None = None  # what it has in the engine, where it is but one line of thought
+    aside: Snapshot | None = None  # what that held, while somebody else has its row
     answered: bool = False  # the instant answer was tried
     resume_ns: int = 0  # its time is used up, and it stands still until others leave it so much
     effort: str | None = None  # of the thought under way

@@ -11,7 +11,8 @@ from anytime.runtime.job import Job, Machine
 from anytime.scheduler.admission import Work, thought_ns
 from anytime.scheduler.stages import hull
 
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.2)  # of a thought's expected length, at which its worth is asked for
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.1)  # of a thought's expected length, at which its worth is asked for
+_RESTS = (1.0, 2.5)  # and of what is expected to be left of it
 _FINENESS = 2.0  # steps of a likelihood's logit, within which two requests are taken for alike
 _MOST_KNOWN = 4_096
 
@@ -38,13 +39,13 @@ class Market:
         """
         first = job.bank.found[0].likelihood if job.bank.found else UNKNOWN
         likelihood = min(1.0 - 1e-6, max(1e-6, first))
-        if job.effort is not None:  # under way: no two are alike
-            return self._worked_out(job, likelihood)
         if self._profile is not self._machine.profile or len(self._known) >= _MOST_KNOWN:
             self._profile = self._machine.profile
             self._known.clear()
-        alike = round(_FINENESS * math.log(likelihood / (1.0 - likelihood)))
-        key = (alike, job.prompt_tokens // 16, job.answer.kind, job.answer.answer_steps, job.answered)
+        key: tuple[object, ...] = (job.generation, len(job.thought), len(job.bank.found))  # no two under way are alike
+        if job.effort is None:
+            alike = round(_FINENESS * math.log(likelihood / (1.0 - likelihood)))
+            key = (alike, job.prompt_tokens // 16, job.answer.kind, job.answer.answer_steps, job.answered)
         if key not in self._known:
             self._known[key] = self._worked_out(job, likelihood)
         return self._known[key]
@@ -57,11 +58,12 @@ class Market:
         efforts = codec.efforts if job.effort is None else (job.effort,)
         points = []
         for effort in efforts:
-            expected = forecast.length(job.prompt_tokens, job.answer.kind, effort)
-            for share in _SHARES:
-                tokens = max(0, round(share * expected) - done)
-                promise = forecast.fresh(likelihood, job.prompt_tokens, job.answer.kind, effort, done + tokens)
-                points.append((self._cost_ns(work, done, tokens), promise))
+            asked = job.prompt_tokens, job.answer.kind, effort
+            expected, rest = forecast.length(*asked), forecast.rest(*asked, done)
+            lengths = [*(share * expected - done for share in _SHARES), *(share * rest for share in _RESTS)]
+            ahead = sorted({max(0, math.ceil(length)) for length in lengths})
+            promises = forecast.promises(likelihood, *asked, done, ahead)
+            points += [(self._cost_ns(work, done, n), promise) for n, promise in zip(ahead, promises, strict=True)]
         found = job.bank.best()
         nothing = forecast.fresh(likelihood, job.prompt_tokens, job.answer.kind, codec.effort, 0)
         return _stages(found.confidence if found else nothing, points)

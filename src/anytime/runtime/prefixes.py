@@ -42,7 +42,7 @@ class Prefixes:
         best = max(self._parked, key=lambda parked: common(parked.tokens, wanted), default=None)
         length = common(best.tokens, wanted) if best is not None else 0
         if self._shipped is not None and (known := common(self._shipped.tokens, wanted)) > max(length, _WORTH - 1):
-            self._make_room()
+            self.make_room()
             (seq,) = self._engine.fork(self._shipped.seq)
             self._engine.truncate(seq, known)
         elif best is not None and length >= _WORTH:
@@ -50,7 +50,7 @@ class Prefixes:
             seq = best.seq
             self._engine.truncate(seq, length)
         else:
-            self._make_room()
+            self.make_room()
             seq = self._engine.open()
         return seq
 
@@ -65,7 +65,7 @@ class Prefixes:
         known = min(seq.length, len(prompt))
         self._engine.truncate(seq, known)
         if known >= _WORTH:
-            self._make_room()
+            self.make_room()
             self._parked.append(_Parked(prompt[:known], seq))
         else:
             self._engine.close(seq)
@@ -80,7 +80,8 @@ class Prefixes:
         while self._parked:
             self._engine.close(self._parked.pop().seq)
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """See that a row is free, where one that is parked can be given back."""
         while self._parked and (len(self._parked) >= self._most or not self._engine.free_rows):
             self._engine.close(self._parked.pop(0).seq)
 

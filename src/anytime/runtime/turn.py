@@ -16,11 +16,15 @@ from anytime.scheduler.batching import Batch, Member, batch, pays, unhurried
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """The request whose turn it is, and those that run beside it: ``batch`` steps of what is ``ahead`` of each."""
+    """The request whose turn it is, and those that run beside it: ``batch`` steps of what is ``ahead`` of each.
+
+    ``leaving`` gives its row up for the first.
+    """
 
     jobs: tuple[Job, ...]
     ahead: tuple[Ahead, ...] = ()
     batch: Batch | None = None
+    leaving: Job | None = None
 
     def of_each(self, took_ns: int) -> int:
         """What each of them would have taken alone for what is now done: of a step that took so long."""

@@ -7,7 +7,7 @@ stands still between two of its steps; its row of the engine keeps what it has t
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from anytime.errors import AnytimeError, StepTerminated, UsageError
 from anytime.ext.agenda import Agenda
@@ -216,61 +216,65 @@ class Worker:
             now = self.machine.clock.now()
             if self._unshared:
                 self._share(now)
-            job = self._jobs[self._picked(now)]
-            sharing = self._scarce and worth_sharing(job, self.machine)
+            job, leaving = self._picked(now)
+            seated = self._agenda.seated(job.generation)
+            sharing = seated and self._scarce and worth_sharing(job, self.machine)
             if sharing:
                 job = self._newcomer(job, now) or job
             if not job.started:
                 job.started = True
                 job.steps = (decode if self.tapes is None else self.tapes.decode)(job, self.machine)
-                self._agenda.begin(job.generation)
+            self._agenda.seat(job.generation)
+            if leaving is not None:
+                self._agenda.leave(leaving.generation)
             # Who was hurried only closes its thought, and does so even where that comes later than was planned.
             job.until_ns = job.ready_ns if job.hurried else self._agenda.until(job.generation, now)
             turn = self._together(job, now) if sharing else None
-            turn = turn or Turn((job,))
+            turn = turn or Turn((job,), leaving=leaving)
             self._current, self._stepped_ns = turn.jobs, now
             return turn
 
     def _newcomer(self, job: Job, now: int) -> Job | None:
         """Who is to begin a thought, and can then run beside this request's, which can wait for that."""
         for other in self._jobs.values():
-            if other.answered and other.effort is None and not other.cancelled:
-                key, most_ns = other.generation, self._stretch_ns(other)
+            key = other.generation
+            if other.answered and other.effort is None and not other.cancelled and self._agenda.seated(key):
+                most_ns = self._stretch_ns(other)
                 if self._agenda.granted_ns(key) and self._agenda.affords(now, job.generation, [key], most_ns, most_ns):
                     return other
         return None
 
     def _together(self, job: Job, now: int) -> Turn | None:
-        others = [self._jobs[key] for key in self._agenda.keys() if key != job.generation]  # noqa: SIM118
+        keys = [key for key in self._agenda.keys() if key != job.generation and self._agenda.seated(key)]  # noqa: SIM118
+        others = [self._jobs[key] for key in keys]
         return together(job, others, self._stretch_ns(job), self.machine, self._agenda, now)
 
-    def _picked(self, now: int) -> int:
-        """Whose turn it is.
+    def _picked(self, now: int) -> tuple[Job, Job | None]:
+        """Whose turn it is, and who gives up its row for that: the least urgent, to one that can wait no longer.
 
-        A row goes from a suspended request to one that is not begun, and from the least urgent one to one that can wait
-        for it no longer.
+        Who has used up its time does so at once.
         """
-        if self.machine.free_rows < 2 and not all(job.started for job in self._jobs.values()):
-            self._end_for_its_row(job for job in self._jobs.values() if job.resume_ns)
-        key = self._agenda.pick(self.machine.free_rows)
-        first = self._jobs[self._agenda.pick(1)]
-        if key == first.generation or first.started:
-            return key
-        answered = [job for job in self._jobs.values() if job.answered]
-        if not answered:
-            return key if key >= 0 else first.generation  # which will say that there is no row
-        spare_ns = first.ready_ns - now - self._agenda.mandatory_ns(first.generation)
-        if spare_ns >= self._stretch_ns(self._jobs[key]):
-            return key
-        self._end_for_its_row(answered)
-        return first.generation
+        free, agenda = self.machine.free_rows, self._agenda
+        key, first = agenda.pick(free), self._jobs[agenda.pick(1)]
+        if free or agenda.seated(first.generation):
+            return self._jobs[key], None
+        seated = [job for job in self._jobs.values() if job.answered and agenda.seated(job.generation)]
+        leaving = max(seated, key=lambda job: (job.resume_ns > 0, -job.priority, job.ready_ns), default=None)
+        if leaving is None:
+            return first if key < 0 else self._jobs[key], None  # who will say that there is no row
+        needs_ns = agenda.mandatory_ns(first.generation) + agenda.granted_ns(first.generation)
+        if not leaving.resume_ns and first.ready_ns - now - needs_ns >= self._stretch_ns(self._jobs[key]):
+            return self._jobs[key], None
+        if self._can_leave(leaving):
+            return first, leaving
+        leaving.stopped, leaving.reason = "deadline", "its row of the engine was needed for a more urgent request"
+        self._retire(leaving)
+        return first, None
 
-    def _end_for_its_row(self, holding: Iterable[Job]) -> None:
-        """The least urgent of these, if any, ends with what it has."""
-        least = max(holding, key=lambda job: (-job.priority, job.ready_ns), default=None)
-        if least is not None:
-            least.stopped, least.reason = "deadline", "its row of the engine was needed for a more urgent request"
-            self._retire(least)
+    def _can_leave(self, job: Job) -> bool:
+        """Whether a request can go on later in another row. There is memory for as many as have rows."""
+        aside = sum(other.aside is not None for other in self._jobs.values())
+        return job.lines == 1 and aside < self.machine.engine.spec.max_rows
 
     def _retire(self, job: Job) -> None:
         """Let go of a request, and wake its caller."""
@@ -303,6 +307,10 @@ class Worker:
         """Take the step of a turn; of which of its requests that was the last."""
         first, *others = turn.jobs
         if turn.batch is None:
+            try:
+                self.machine.seat(first, turn.leaving)
+            except Exception as failed:
+                return [take_step(first, error=failed)]
             return [take_step(first)]
         try:
             taken = self.machine.extend([ahead.burst for ahead in turn.ahead], turn.batch.steps, first.generation)

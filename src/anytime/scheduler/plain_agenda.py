@@ -15,7 +15,7 @@ class Entry(msgspec.Struct):
     mandatory_ns: int
     priority: int = 0
     granted_ns: int = 0
-    begun: bool = False
+    seated: bool = False
     answered: bool = False
     resume_ns: int = 0
 
@@ -48,8 +48,11 @@ class PlainAgenda:
         entry.ready_ns, entry.resume_ns = ready_ns, 0
         self._sort()
 
-    def begin(self, key: int) -> None:
-        self._entry(key).begun = True
+    def seat(self, key: int) -> None:
+        self._entry(key).seated = True
+
+    def leave(self, key: int) -> None:
+        self._entry(key).seated = False
 
     def suspend(self, key: int, resume_ns: int) -> None:
         entry = self._entry(key)
@@ -100,10 +103,10 @@ class PlainAgenda:
         return True
 
     def pick(self, rows: int) -> int:
-        able = [entry for entry in self.entries if not entry.resume_ns and (entry.begun or rows > 0)]
-        mandatory = [e for e in able if not e.answered and (e is able[0] or e.begun or rows > 1)]
-        suspended = [entry for entry in self.entries if entry.resume_ns]
-        return next((entry.key for entry in (*mandatory, *able, *suspended)), -1)
+        able = [entry for entry in self.entries if entry.seated or rows > 0]
+        awake, suspended = [e for e in able if not e.resume_ns], [e for e in able if e.resume_ns]
+        mandatory = [entry for entry in awake if not entry.answered]
+        return next((entry.key for entry in (*mandatory, *awake, *suspended)), -1)
 
     def until(self, key: int, now: int) -> int:
         i = self.entries.index(self._entry(key))
