@@ -32,7 +32,7 @@ CONTEXT = 1024
 
 
 def random_bundle(directory: Path, sizes: dict[str, Any], precision: Precision, engine: Engine = "onnxruntime") -> Path:
-    """Make a checkpoint of the Qwen3 architecture in ``directory``, export it, and give the bundle; embeddings are tied.
+    """Make a checkpoint of the Qwen3 architecture in ``directory``, embeddings tied, and export it to a bundle there.
 
     Raises:
         ImportError: torch or what belongs to the extra ``[export]`` is not installed.

@@ -1,7 +1,7 @@
 """How fast the GPU's memory is: a copy from one half of a large buffer to the other, by the driver's own copy.
 
-``python -m bench.gpu.bandwidth`` prints it, in a process of its own, which takes the memory with it. It needs the driver
-and no other package, so that every engine on a GPU is held to the same figure.
+``python -m bench.gpu.bandwidth`` prints it, in a process of its own, which takes the memory with it. It needs the
+driver and no other package, so that every engine on a GPU is held to the same figure.
 """
 
 from __future__ import annotations
