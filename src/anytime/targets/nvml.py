@@ -67,7 +67,7 @@ class Nvml:
     @property
     def driver(self) -> str:
         """The driver's version; empty where it is not told."""
-        return _text(self._ask(lambda: self._nvml.nvmlSystemGetDriverVersion()))
+        return _text(self._ask(self._nvml.nvmlSystemGetDriverVersion))
 
     def limits(self) -> GpuLimits:
         """The highest clocks there are."""
