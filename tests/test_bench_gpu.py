@@ -177,7 +177,7 @@ def trt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency: Latency) -> Bu
     monkeypatch.setattr(opening, "import_tensorrt", lambda: TensorRT(make_tensorrt(SCRIPT)))
     monkeypatch.setattr(opening, "open_device", FakeDevice)
     monkeypatch.setattr("anytime.export.plan.build_plan", lambda bundle, options, progress: None)
-    monkeypatch.setattr(child, "find_profile", lambda loaded, *_: make_profile(latency, loaded.bundle.id))
+    monkeypatch.setattr(child, "measure_profile", lambda loaded, quick: make_profile(latency, loaded.bundle.id))
     monkeypatch.setattr(child, "QUICK_REQUESTS", 6)
     monkeypatch.setattr(child, "BUDGETS_MS", (10.0, 20.0))
     bundle = trt_bundle(tmp_path / "trt", parameters=10**6)

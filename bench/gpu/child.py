@@ -22,8 +22,9 @@ from anytime.bundle import Bundle
 from anytime.errors import AnytimeError, EngineError
 from anytime.plans import PlanOptions
 from anytime.runtime.engine import Burst, Engine, EngineName, EngineSpec, Row
-from anytime.runtime.loading import Loaded, find_profile, open_bundle
+from anytime.runtime.loading import Loaded, measure_profile, open_bundle
 from anytime.runtime.questions import Question
+from anytime.scheduler.profile import find
 from bench.contenders import Request
 from bench.guarantee import unloaded
 from bench.guarantee.asking import Asked, draw, floors_of
@@ -90,11 +91,12 @@ def measure(
         if extent != "opened":
             keep(made)
             quick = extent == "quick"
-            profile = find_profile(loaded, None, False)  # first, for it wants an engine that has run nothing yet
+            # First, for measuring it wants an engine that has run nothing yet.
+            profile = find(loaded.key) or measure_profile(loaded, quick)
             made.steps = steps(loaded.engine, _QUICK_ROUNDS if quick else _ROUNDS)
             keep(made)
-            reasoner = Reasoner(loaded.engine, loaded.codec, profile, loaded.bundle)
-            with reasoner:
+            with Reasoner(loaded.engine, loaded.codec, profile, loaded.bundle) as reasoner:
+                reasoner.watch_clocks()
                 made.asked = lateness(reasoner, QUICK_REQUESTS if quick else REQUESTS)
     except AnytimeError as error:
         made.reason = str(error)
