@@ -20,6 +20,7 @@ from anytime import Reasoner
 from anytime.runtime.engine import Burst, Engine, Row
 from anytime.runtime.loading import find_profile, open_bundle
 from anytime.runtime.questions import read_questions
+from bench.random_model import QWEN3_0_6B, random_bundle
 from bench.report import ROOT, Figure, Report, parser, progress
 from bench.thoughts import some
 
@@ -40,7 +41,7 @@ def main() -> int:
     samples: dict[str, Samples] = {"reference": _overhead(None, rounds)}
     if not args.quick:
         with tempfile.TemporaryDirectory() as scratch:
-            samples["wide vocabulary"] = _overhead(_wide_bundle(Path(scratch)), rounds // 5)
+            samples["wide vocabulary"] = _overhead(random_bundle(Path(scratch), QWEN3_0_6B, "int4"), rounds // 5)
     samples["rows"] = _rows(rounds)
     samples["requests"] = _requests(6 if args.quick else 60)
     return report.finish(_figures(samples), samples, _table(samples), _notes(samples))
@@ -71,35 +72,6 @@ def _overhead(bundle: Path | None, rounds: int) -> Samples:
             samples.setdefault(f"bare at {context}, µs", []).append(_time_us(lambda: binding.run(control, _GENERATION)))
             samples.setdefault(f"step at {context}, µs", []).append(_time_us(step))
     return samples
-
-
-def _wide_bundle(directory: Path) -> Path:
-    """A random model of Qwen3-0.6B's shape."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from anytime.export import export_checkpoint
-    from tests.checkpoints import save_tokenizer
-
-    checkpoint = directory / "wide"
-    checkpoint.mkdir()
-    save_tokenizer(checkpoint)
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=151_936,
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(checkpoint)
-    return export_checkpoint(checkpoint, directory / "bundle", precision="int4").path
 
 
 def _rows(rounds: int) -> Samples:

@@ -1,4 +1,7 @@
-"""The page of results: ``python -m bench.summary`` writes docs/results/README.md from the JSON files beside it."""
+"""The page of results: ``python -m bench.summary`` writes docs/results/README.md from the JSON files beside it.
+
+The README gets the latest table of peers, and docs/gpu.md what came out on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,14 @@ TITLES = {
     "curve": "Accuracy against the deadline",
     "highway": "In a car that goes on while its driver thinks",
     "arm64": "On 64-bit ARM, emulated",
+    "gpu": "On an NVIDIA GPU",
     "peers": "The engine beside its peers",
     "engine": "What the engine adds, and what it saves",
     "precision": "What fewer bits cost",
     "scheduler": "The scheduler's arithmetic",
 }
 PEERS_BEGIN, PEERS_END = "<!-- peers -->", "<!-- /peers -->"
+GPU_BEGIN, GPU_END = "<!-- gpu -->", "<!-- /gpu -->"
 HEAD = """# Results
 
 Written by `make evidence` (`python -m bench.summary` makes this page of its JSON files). The machines are shared and
@@ -51,14 +56,21 @@ def _section(title: str, file: str, record: dict[str, Any]) -> str:
         f"## {title}\n",
         f"`{record['command']}`, {where['date']}, {where['processor']}, {where['cores']} cores, "
         f"load {where['load'][0]} at the start, Python {where['python']}, {packages} ([raw samples]({file})).\n",
+        *_found(record),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def _found(record: dict[str, Any]) -> list[str]:
+    """Figures, table and notes."""
+    lines = []
     if record["figures"]:
         lines += ["| figure | measured | target | |", "| --- | ---: | ---: | --- |"]
         lines += [_row(figure) for figure in record["figures"]]
         lines.append("")
     lines += ["```text", record["table"], "```\n"]
     lines += [f"- {note}" for note in record["notes"]]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _row(figure: dict[str, Any]) -> str:
@@ -68,21 +80,39 @@ def _row(figure: dict[str, Any]) -> str:
 
 def readme(text: str) -> str:
     """The README with the latest table of peers between its marks."""
-    file = RESULTS / "peers.json"
-    if not file.exists():
+    record = _record("peers")
+    if record is None:
         return text
-    record = json.loads(file.read_text(encoding="utf-8"))
-    before, rest = text.split(PEERS_BEGIN)
-    after = rest.split(PEERS_END)[1]
+    quoted = ["```text", record["table"].strip(), "```"]
+    return _between(text, PEERS_BEGIN, PEERS_END, [_origin(record), "", *quoted])
+
+
+def gpu_page(text: str) -> str:
+    """docs/gpu.md with what the bench of that name found last between its marks."""
+    record = _record("gpu")
+    return text if record is None else _between(text, GPU_BEGIN, GPU_END, [_origin(record), "", *_found(record)])
+
+
+def _record(bench: str) -> dict[str, Any] | None:
+    file = RESULTS / f"{bench}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _origin(record: dict[str, Any]) -> str:
     where = record["environment"]
-    origin = f"`{record['command']}`, {where['date'][:10]}, {where['processor']}, {where['cores']} cores."
-    return f"{before}{PEERS_BEGIN}\n{origin}\n\n```text\n{record['table'].strip()}\n```\n{PEERS_END}{after}"
+    return f"`{record['command']}`, {where['date'][:10]}, {where['processor']}, {where['cores']} cores."
+
+
+def _between(text: str, begin: str, end: str, lines: list[str]) -> str:
+    before, rest = text.split(begin)
+    inside = "\n".join(lines).strip()
+    return f"{before}{begin}\n{inside}\n{end}{rest.split(end)[1]}"
 
 
 def main() -> int:
     (RESULTS / "README.md").write_text(page(), encoding="utf-8")
-    page_of_the_project = ROOT / "README.md"
-    page_of_the_project.write_text(readme(page_of_the_project.read_text(encoding="utf-8")), encoding="utf-8")
+    for file, filled in ((ROOT / "README.md", readme), (ROOT / "docs" / "gpu.md", gpu_page)):
+        file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

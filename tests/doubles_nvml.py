@@ -19,6 +19,7 @@ class FakeNvml:
             "init": None,
             "handle": "gpu 0",
             "name": "NVIDIA H200",
+            "driver": "580.95.05",
             "clock": {1: 1980, 2: 3201},
             "most": {1: 1980, 2: 3201},
             "reasons": 0,
@@ -45,6 +46,9 @@ class FakeNvml:
 
     def nvmlDeviceGetName(self, handle: Any) -> Any:
         return self._say("name")
+
+    def nvmlSystemGetDriverVersion(self) -> Any:
+        return self._say("driver")
 
     def nvmlDeviceGetClockInfo(self, handle: Any, kind: int) -> Any:
         return self._say("clock", kind)

@@ -20,9 +20,16 @@ def test_clocks_name_and_limits_are_read() -> None:
     assert gpu.limits() == GpuLimits(1980, 3201)
 
 
-def test_a_name_may_be_bytes() -> None:
+def test_texts_may_be_bytes() -> None:
     """As in older versions of nvidia-ml-py."""
-    assert Nvml(module=FakeNvml(name=b"NVIDIA H200")).name == "NVIDIA H200"
+    gpu = Nvml(module=FakeNvml(name=b"NVIDIA H200", driver=b"535.1"))
+    assert (gpu.name, gpu.driver) == ("NVIDIA H200", "535.1")
+
+
+def test_the_driver_says_its_version() -> None:
+    """Or nothing, where it cannot be asked."""
+    assert Nvml(module=FakeNvml()).driver == "580.95.05"
+    assert Nvml(module=FakeNvml(driver=NVMLError("not supported"))).driver == ""
 
 
 @pytest.mark.parametrize("kind", [FakeNvml, OlderNvml])

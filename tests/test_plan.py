@@ -171,6 +171,22 @@ def test_a_plan_that_is_there_is_not_built_again(bundle: Bundle, device: Any) ->
     assert build_plan(bundle, PlanOptions()) != file
 
 
+def test_with_a_trusted_key_a_plan_that_others_can_have_written_is_built_again(
+    bundle: Bundle, device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not be loaded; the new one is this user's."""
+    trt = device()
+    file = build_plan(bundle, PlanOptions())
+    file.chmod(0o666)
+    build_plan(bundle, PlanOptions())
+    assert trt.builds == 1
+    monkeypatch.setenv("ANYTIME_TRUSTED", str(tmp_path / "trusted.pub"))
+    build_plan(bundle, PlanOptions())
+    build_plan(bundle, PlanOptions())
+    assert trt.builds == 2
+    assert not file.stat().st_mode & 0o022
+
+
 def test_timings_are_kept_for_the_next_build(bundle: Bundle, device: Any) -> None:
     """In the state directory, apart for every version and GPU; TensorRT says whether it knows them."""
     trt = device()

@@ -45,3 +45,24 @@ def test_the_readme_has_the_latest_table_of_peers() -> None:
     text = (summary.ROOT / "README.md").read_text(encoding="utf-8")
     assert text == summary.readme(text)
     assert summary.PEERS_BEGIN in text
+
+
+def test_the_gpu_page_has_the_latest_results() -> None:
+    """docs/gpu.md shows what the last committed run of its bench gave."""
+    text = (summary.ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    assert text == summary.gpu_page(text)
+    record = json.loads((summary.RESULTS / "gpu.json").read_text(encoding="utf-8"))
+    assert record["table"] in text
+
+
+def test_a_page_gets_figures_table_and_notes_between_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of what was there, and nothing else is touched."""
+    monkeypatch.setattr(summary, "RESULTS", tmp_path)
+    text = f"before\n{summary.GPU_BEGIN}\nan older table\n{summary.GPU_END}\nbehind\n"
+    assert summary.gpu_page(text) == text
+    (tmp_path / "gpu.json").write_text(json.dumps(RECORD), encoding="utf-8")
+    page = summary.gpu_page(text)
+    assert page.startswith(f"before\n{summary.GPU_BEGIN}\n`python -m bench.scheduler`, 2026-01-01, p, 2 cores.\n")
+    assert page.endswith(f"- a note\n{summary.GPU_END}\nbehind\n")
+    assert "| time, ns | 12.35 | ≤ 10 | **missed** |" in page
+    assert "older" not in page

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from anytime.bundle import Bundle
-from anytime.errors import BundleError, DeviceError, EngineError
+from anytime.errors import BundleError, DeviceError, EngineError, SignatureError
 from anytime.plans import PlanOptions
 from anytime.runtime.engine import Row
 from anytime.runtime.trt import device
@@ -117,6 +117,29 @@ def test_an_altered_plan_is_not_loaded(trt: Bundle) -> None:
     file.unlink()
     with pytest.raises(EngineError, match="cannot be read"):
         opened(trt, plan)
+
+
+def test_with_a_trusted_key_a_plan_that_this_user_built_is_loaded(
+    trt: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directories are this user's or root's, or sticky ones."""
+    store_plan(trt, Shapes())
+    monkeypatch.setenv("ANYTIME_TRUSTED", str(tmp_path / "trusted.pub"))
+    assert opened(trt, find_plan(trt, "10.16.1", "8.7")).free_rows == 4
+
+
+@pytest.mark.parametrize("part", ["plan", "note", "folder", "state"])
+def test_with_a_trusted_key_a_plan_that_others_can_write_is_not_loaded(
+    part: str, trt: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the file, nor its note, nor any directory above them; without a key their modes do not count."""
+    file = store_plan(trt, Shapes())
+    place = {"plan": file, "note": file.with_suffix(".json"), "folder": file.parent, "state": tmp_path / "state"}[part]
+    place.chmod(0o775)
+    assert opened(trt, find_plan(trt, "10.16.1", "8.7")).free_rows == 4
+    monkeypatch.setenv("ANYTIME_TRUSTED", str(tmp_path / "trusted.pub"))
+    with pytest.raises(SignatureError, match=rf"{place} may be written by others \(mode 775\).*build it again"):
+        find_plan(trt, "10.16.1", "8.7")
 
 
 def test_what_tensorrt_refuses_is_said_in_its_words(trt: Bundle) -> None:

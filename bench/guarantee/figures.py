@@ -70,16 +70,10 @@ def longest_run(hits: Sequence[bool]) -> int:
 def unloaded(rows: Sequence[Asked], thoughts: Sequence[tuple[int, int, bool]]) -> list[Figure]:
     """The caller alone."""
     beyond = sum(late(rows)) - sum(control_late(rows))
-    p999 = upper_p999_difference_ms(rows)
     ratio = thought_ratio(rows, thoughts)
     return [
         Figure("alone: late beyond the control's, requests", beyond, "<= 1", beyond <= 1),
-        Figure(
-            "alone: p99.9 of lateness less the control's, upper 95 % bound, ms",
-            round(p999, 4),
-            f"<= {MOST_P999_MS:g}",
-            p999 <= MOST_P999_MS,
-        ),
+        p999("alone", rows),
         Figure(
             "alone: thought behind the answer over an uninterrupted one's, median",
             round(ratio, 4),
@@ -87,6 +81,13 @@ def unloaded(rows: Sequence[Asked], thoughts: Sequence[tuple[int, int, bool]]) -
             ratio >= LEAST_THOUGHT,
         ),
     ]
+
+
+def p999(part: str, rows: Sequence[Asked]) -> Figure:
+    """How late the latest in a thousand are, beyond their controls."""
+    beyond_ms = upper_p999_difference_ms(rows)
+    name = f"{part}: p99.9 of lateness less the control's, upper 95 % bound, ms"
+    return Figure(name, round(beyond_ms, 4), f"<= {MOST_P999_MS:g}", beyond_ms <= MOST_P999_MS)
 
 
 def upper_p999_difference_ms(rows: Sequence[Asked]) -> float:

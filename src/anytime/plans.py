@@ -2,7 +2,7 @@
 
 A plan fits one version of TensorRT and one kind of GPU, and runs native code when it is loaded. So it is no part of a
 bundle but lies in the state directory, ``<bundle>/plans/<key>.plan``, with what must be checked before it is loaded in
-``<key>.json``.
+``<key>.json``. No signature covers it: where a key is trusted, who wrote it decides.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import msgspec
 
 from anytime.bundle import Bundle, Graph, Manifest, state_dir
 from anytime.errors import BundleError
+from anytime.ownership import check_owned
+from anytime.signature import trusted_keys
 
 IN_PLACE, APPENDED = "tensorrt>=10.15", "tensorrt>=10.3"  # what each graph needs, the better one first in a manifest
 
@@ -50,6 +52,18 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def plans_dir(bundle: Bundle) -> Path:
     return state_dir() / bundle.id[:16] / "plans"
+
+
+def trusted_plan(plan: Path) -> Path:
+    """The plan in this file; where a key is trusted, only if nobody but this user and root can alter it or its note.
+
+    Raises:
+        SignatureError: somebody else can.
+    """
+    if trusted_keys() is None:
+        return plan
+    check_owned(plan.with_suffix(".json"))
+    return check_owned(plan)
 
 
 def graph_sha256(manifest: Manifest, graph: Graph) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from anytime.bundle import Bundle, Graph, state_dir, write_whole
-from anytime.errors import DeviceError, ExportError
-from anytime.plans import PlanOptions, Sidecar, graph_sha256, plans_dir, tensorrt_graph
+from anytime.errors import DeviceError, ExportError, SignatureError
+from anytime.plans import PlanOptions, Sidecar, graph_sha256, plans_dir, tensorrt_graph, trusted_plan
 from anytime.targets.gpu import probe
 
 INPUT_IDS, FIRST_LOGIT = "input_ids", "first_logit"
@@ -158,11 +158,12 @@ def _fitting(options: PlanOptions, bundle: Bundle) -> PlanOptions:
 
 
 def _is_there(file: Path) -> bool:
-    """Whether the plan was built already, and is whole."""
+    """Whether the plan was built already, is whole, and may be loaded here."""
     try:
+        trusted_plan(file)
         sidecar = msgspec.json.decode(file.with_suffix(".json").read_bytes(), type=Sidecar)
         return hashlib.sha256(file.read_bytes()).hexdigest() == sidecar.plan_sha256
-    except (OSError, msgspec.DecodeError):
+    except (OSError, SignatureError, msgspec.DecodeError):
         return False
 
 

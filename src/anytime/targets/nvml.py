@@ -62,8 +62,12 @@ class Nvml:
     @property
     def name(self) -> str:
         """The model's whole name; empty where it is not told."""
-        found = self._ask(lambda: self._nvml.nvmlDeviceGetName(self._device))
-        return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
+        return _text(self._ask(lambda: self._nvml.nvmlDeviceGetName(self._device)))
+
+    @property
+    def driver(self) -> str:
+        """The driver's version; empty where it is not told."""
+        return _text(self._ask(self._nvml.nvmlSystemGetDriverVersion))
 
     def limits(self) -> GpuLimits:
         """The highest clocks there are."""
@@ -110,6 +114,10 @@ class Nvml:
     def close(self) -> None:
         """Let go of the library."""
         self._ask(self._nvml.nvmlShutdown)
+
+
+def _text(found: Any) -> str:
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 def named(mask: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import msgspec
 
 from anytime.bundle import Bundle, Graph
 from anytime.errors import EngineError
-from anytime.plans import Sidecar, graph_sha256, plans_dir, tensorrt_graph
+from anytime.plans import Sidecar, graph_sha256, plans_dir, tensorrt_graph, trusted_plan
 
 _AMPERE = (8, 0)  # the first GPU that a hardware-compatible plan runs on
 
@@ -43,8 +43,11 @@ class Plan(msgspec.Struct, frozen=True):
 def find_plan(bundle: Bundle, tensorrt: str, compute_capability: str) -> Plan:
     """The newest plan of the bundle for this version of TensorRT and this GPU.
 
+    No signature of the bundle covers it. Where a key is trusted, a plan must have been written by this user or root.
+
     Raises:
         BundleError: the bundle has no graph for this TensorRT.
+        SignatureError: a key is trusted, and somebody else can have written the plan.
         EngineError: there is no plan that belongs here; the message says what is wrong with the newest one.
     """
     graph = tensorrt_graph(bundle, tensorrt)
@@ -60,7 +63,7 @@ def find_plan(bundle: Bundle, tensorrt: str, compute_capability: str) -> Plan:
             continue
         reason = _unfit(sidecar, bundle, graph, tensorrt, compute_capability)
         if not reason:
-            return Plan(graph, sidecar, file.with_suffix(".plan"), remedy)
+            return Plan(graph, sidecar, trusted_plan(file.with_suffix(".plan")), remedy)
         reasons.append(f"{file}: {reason}")
     raise EngineError(f"no plan of bundle {bundle.path} fits this machine ({reasons[0]}): {remedy}")
 

@@ -1,0 +1,452 @@
+"""The GPU bench: without a GPU, with doubles of one, and its arithmetic."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from anytime import Reasoner
+from anytime.bundle import Bundle
+from anytime.errors import DeviceError, EngineError
+from anytime.ext.latency import Latency
+from anytime.runtime.engine import EngineSpec
+from anytime.runtime.loading import Loaded, open_bundle
+from anytime.runtime.trt import engine as opening
+from anytime.runtime.trt.adapter import TensorRT
+from anytime.runtime.trt.probe import Probed
+from anytime.targets.gpu import Gpu
+from anytime.targets.jetson import Clock
+from bench.gpu import __main__ as main
+from bench.gpu import card as cards
+from bench.gpu import child, figures
+from bench.gpu.bandwidth import GIB, Bandwidth, bandwidth
+from bench.gpu.child import Found, Steps
+from bench.guarantee.asking import Asked
+from tests.conftest import make_profile, thinker
+from tests.doubles_nvml import FakeNvml, NVMLError
+from tests.doubles_trt import FakeDevice, Shapes, make_tensorrt
+from tests.trt import store_plan, trt_bundle
+
+ORIN = Gpu("Orin", "8.7", "12.6")
+SPEC = EngineSpec("tensorrt", "10.16.1", "double 1, in-place, graphs", 1, "fp16", 64, 4, 256, "Double 8.7")
+COPIES = Bandwidth(8 * GIB, GIB // 2, [20.0, 10.0, 40.0])  # 100 GiB/s
+SCRIPT = thinker("ab\n" * 60, lambda n: "left" if n < 20 else "right")
+
+DRIVER = """
+#include <stdlib.h>
+#include <string.h>
+#include <stddef.h>
+typedef unsigned long long u64;
+static int copies;
+int cuInit(unsigned flags) { return %d; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &copies; return 0; }
+int cuCtxSetCurrent(void *context) { return context == &copies ? 0 : 201; }
+int cuMemGetInfo_v2(size_t *left, size_t *all) { *left = 8 << 20; *all = 16 << 20; return 0; }
+int cuMemAlloc_v2(u64 *address, size_t size) { *address = (u64)malloc(size); return %d; }
+int cuMemsetD8_v2(u64 address, unsigned char value, size_t size) { memset((void *)address, value, size); return 0; }
+int cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t size, void *stream) {
+  copies += to != from && size == 1 << 20;
+  memcpy((void *)to, (void *)from, size);
+  return 0;
+}
+int cuEventCreate(void **event, unsigned flags) { *event = malloc(1); return 0; }
+int cuEventRecord(void *event, void *stream) { return event ? 0 : 400; }
+int cuEventSynchronize(void *event) { return event ? 0 : 400; }
+int cuEventElapsedTime(float *ms, void *begun, void *done) { *ms = begun == done ? 0 : copies; return 0; }
+"""
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts a driver where a child process finds it first; its every copy takes a millisecond more."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+
+    def make(init: int = 0, allocation: int = 0) -> None:
+        gcc = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(tmp_path / "libcuda.so.1")]
+        subprocess.run(gcc, input=DRIVER % (init, allocation), text=True, check=True)
+
+    return make
+
+
+# -- without a GPU
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Gpu:
+        raise DeviceError("there is no NVIDIA GPU to be used here: a test says so")
+
+    monkeypatch.setattr(cards, "probe", none)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_every_part_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not run, and why, for every part of every engine; no figure, and an exit code that is neither 0 nor 1."""
+    file = tmp_path / "gpu.json"
+    monkeypatch.setattr(sys, "argv", ["bench.gpu", "--json", str(file)])
+    assert main.main() == main.NOTHING_RAN
+    assert main.NOTHING_RAN not in (0, 1)
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["figures"] == []
+    parts = record["samples"]["parts"]
+    assert [(part["part"], part["engine"]) for part in parts] == [
+        (main.CARD, ""),
+        (main.BANDWIDTH, ""),
+        *((part, engine) for engine in main.ENGINES for part in main.OF_AN_ENGINE),
+    ]
+    assert not any(part["ran"] for part in parts)
+    assert parts[0]["outcome"] == "not run: there is no NVIDIA GPU to be used here: a test says so"
+    assert all(part["outcome"].startswith("not run: there is no GPU to be used here") for part in parts[1:])
+    assert capsys.readouterr().out.count("not run") == len(parts)
+
+
+def test_every_engine_but_the_processor_s_is_tried() -> None:
+    """Those that the runtime knows, or those that are named; another is none."""
+    assert "tensorrt" in main.ENGINES
+    assert "onnxruntime" not in main.ENGINES
+    assert main.options([]).engines == main.ENGINES
+    assert main.options(["--engines", "tensorrt"]).engines == ["tensorrt"]
+    with pytest.raises(SystemExit):
+        main.options(["--engines", "onnxruntime"])
+
+
+# -- the card and its memory
+
+
+def test_the_card_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name, compute capability, driver and clocks, and whether they are locked."""
+    monkeypatch.setattr(cards, "probe", lambda: ORIN)
+    seen = cards.card(FakeNvml())
+    clocks = msgspec.structs.replace(
+        seen.condition, gpu_clock=Clock(612, 306, 1020, False), memory_clock=Clock(3199, None, 3199, True)
+    )
+    told = msgspec.structs.replace(seen, condition=clocks).told()
+    assert "Orin, compute capability 8.7; driver 580.95.05, CUDA 12.6" in told
+    assert "GPU clock 612 of up to 1020 MHz, not locked, memory clock 3199 of up to 3199 MHz, locked" in told
+
+
+def test_a_card_without_nvml_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the driver's version and the clocks are not."""
+    monkeypatch.setattr(cards, "probe", lambda: ORIN)
+    seen = cards.card(FakeNvml(init=NVMLError("not there")))
+    bare = msgspec.structs.replace(seen.condition, gpu_clock=None, memory_clock=None)
+    told = msgspec.structs.replace(seen, condition=bare).told()
+    assert "driver not told" in told
+    assert "GPU clock not told, memory clock not told" in told
+
+
+def test_the_bandwidth_is_that_of_copies(driver: Callable[..., None]) -> None:
+    """An eighth of the free memory is copied, what is copied counts as read and as written, and the fastest counts."""
+    driver()
+    found = bandwidth()
+    assert (found.memory_bytes, found.copied_bytes) == (16 << 20, 1 << 20)
+    assert found.copies_ms == [float(copy) for copy in range(4, 34)]  # three copies warm it up
+    assert found.bytes_s == pytest.approx(2 * (1 << 20) / 4e-3)
+
+
+@pytest.mark.parametrize(
+    ("init", "allocation", "reason"), [(100, 0, "cuInit gives 100"), (0, 2, "cuMemAlloc_v2 gives 2")]
+)
+def test_a_driver_that_refuses_is_a_reason(
+    init: int, allocation: int, reason: str, driver: Callable[..., None]
+) -> None:
+    """The call that failed, and its number."""
+    driver(init, allocation)
+    with pytest.raises(DeviceError, match=f"the bandwidth was not measured: {reason}"):
+        bandwidth()
+
+
+# -- an engine
+
+
+@pytest.fixture
+def trt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, latency: Latency) -> Bundle:
+    """A bundle with a plan, on a machine with a double of TensorRT on a GPU."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(opening, "probe", lambda: Probed(ORIN, "10.16.1"))
+    monkeypatch.setattr(opening, "import_tensorrt", lambda: TensorRT(make_tensorrt(SCRIPT)))
+    monkeypatch.setattr(opening, "open_device", FakeDevice)
+    monkeypatch.setattr("anytime.export.plan.build_plan", lambda bundle, options, progress: None)
+    monkeypatch.setattr(child, "measure_profile", lambda loaded, quick: make_profile(latency, loaded.bundle.id))
+    monkeypatch.setattr(child, "QUICK_REQUESTS", 6)
+    monkeypatch.setattr(child, "BUDGETS_MS", (10.0, 20.0))
+    bundle = trt_bundle(tmp_path / "trt", parameters=10**6)
+    store_plan(bundle, Shapes())
+    return bundle
+
+
+def test_an_engine_is_measured(trt: Bundle) -> None:
+    """Steps by the wall clock and by the GPU's events where the context fits, then requests beside their controls."""
+    kept: list[bytes] = []
+    found = child.measure("tensorrt", trt.path, "quick", lambda made: kept.append(msgspec.json.encode(made)))
+    assert found.reason == ""
+    assert found.spec is not None
+    assert (found.spec.provider, found.spec.precision, found.parameters) == (SPEC.provider, "fp16", 10**6)
+    (steps,) = found.steps  # the context is 256
+    assert (steps.context, len(steps.wall_us), set(steps.gpu_us)) == (64, 50, {1_500.0})
+    assert min(steps.wall_us) > 0
+    assert [row.number for row in found.asked] == list(range(6))
+    assert all(10 <= row.budget_ms <= 20 for row in found.asked)
+    stages = [msgspec.json.decode(made, type=Found) for made in kept]
+    assert [(bool(made.steps), bool(made.asked)) for made in stages] == [(False, False), (True, False), (True, True)]
+    assert stages[-1] == found
+
+
+def test_an_engine_is_only_opened_where_that_is_asked(trt: Bundle) -> None:
+    """To find out whether it loads."""
+    found = child.measure("tensorrt", trt.path, "opened")
+    assert (found.reason, found.steps, found.asked) == ("", [], [])
+    assert found.spec is not None
+
+
+def test_an_engine_that_does_not_open_says_why(trt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its own words."""
+    monkeypatch.setattr(opening, "probe", lambda: Probed(ORIN, "9.0"))
+    found = child.measure("tensorrt", trt.path, "quick")
+    assert "this is TensorRT 9.0: upgrade it" in found.reason
+    assert found.spec is None
+
+
+def test_a_gpu_lost_half_way_leaves_what_was_measured(trt: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps stay, and the reason is that of the part behind them."""
+
+    def lost(*_: Any) -> list[Asked]:
+        raise EngineError("the GPU was lost")
+
+    monkeypatch.setattr(child, "lateness", lost)
+    found = child.measure("tensorrt", trt.path, "quick")
+    assert (len(found.steps), found.asked, found.reason) == (1, [], "the GPU was lost")
+
+
+def test_an_engine_that_falls_back_to_the_processor_is_not_measured(
+    trt: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is called: its steps are not the GPU's."""
+    usual = child.open_bundle
+
+    def on_the_processor(*arguments: Any, **named: Any) -> Loaded:
+        loaded = usual(*arguments, **named)
+        loaded.engine.spec = msgspec.structs.replace(SPEC, gpu="none", provider="CPUExecutionProvider")  # type: ignore[misc]
+        return loaded
+
+    monkeypatch.setattr(child, "open_bundle", on_the_processor)
+    found = child.measure("tensorrt", trt.path, "quick")
+    assert found.reason.startswith("tensorrt runs on the processor (CPUExecutionProvider)")
+    assert (found.spec, found.steps) == (None, [])
+
+
+def test_a_process_that_ends_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does in which a library crashes."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    made = child.found("tensorrt", tmp_path, "quick")
+    assert made == Found("the process that ran it ended with exit code 1: see what it printed")
+
+
+def test_what_a_child_process_found_is_read(tmp_path: Path) -> None:
+    """Here that there is no bundle, whose error is the reason."""
+    made = child.found("onnxruntime", tmp_path / "no bundle", "quick", tmp_path / "state")
+    assert "no bundle" in made.reason
+    assert made.spec is None
+
+
+# -- figures
+
+
+def row(late: float = 0.0, control: float = 0.0, floor: float = 5.0) -> Asked:
+    return Asked(0, 100.0, floor, 90.0, late, control, True, True, 0.9, "deadline", "thought", 50)
+
+
+def test_the_ratio_is_the_step_over_reading_the_weights() -> None:
+    """0.6 billion weights of two bytes at 1.2 TB/s take a millisecond."""
+    assert figures.floor_us(600_000_000, 1.2e12) == pytest.approx(1000.0)
+    assert figures.ratio(Steps(64, [2000.0, 1400.0, 1.0], []), 600_000_000, 1.2e12) == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize(("step_us", "holds"), [(1_490.0, True), (1_510.0, False)])
+def test_a_step_is_held_to_the_bandwidth(step_us: float, holds: bool) -> None:
+    """At most one and a half times what reading the weights takes, at every context."""
+    parameters = round(COPIES.bytes_s * 1e-3 / 2)  # a millisecond
+    found = Found("", SPEC, parameters, [Steps(64, [1_000.0], []), Steps(512, [step_us], [])])
+    first, second = figures.step_figures("tensorrt", found, COPIES)
+    assert (first.measured, first.holds) == (1.0, True)
+    assert (second.measured, second.target, second.holds) == (step_us / 1e3, "<= 1.5", holds)
+
+
+def test_a_step_of_other_weights_or_of_unknown_bandwidth_is_not_judged() -> None:
+    """There is no figure where the two bytes a weight, or what they are divided by, would be guessed."""
+    steps = [Steps(64, [1.0], [])]
+    int4 = msgspec.structs.replace(SPEC, precision="int4")
+    assert figures.step_figures("tensorrt", Found("", int4, 10**6, steps), COPIES) == []
+    assert figures.step_figures("tensorrt", Found("", SPEC, 10**6, steps), None) == []
+
+
+def test_lateness_is_held_to_the_control_and_void_where_that_was_late() -> None:
+    """A millisecond beyond the control's 99.9th percentile; nothing is judged where more than 0.1 % of it was late."""
+    calm = [row() for _ in range(1_000)]
+    assert [figure.holds for figure in figures.lateness_figures("tensorrt", calm)] == [True]
+    assert [figure.holds for figure in figures.lateness_figures("tensorrt", [row(late=2.0)] * 9 + calm)] == [False]
+    late_control = [row(control=1.0), row(control=1.0), *calm[2:]]
+    assert figures.lateness_figures("tensorrt", late_control) == []
+    assert figures.told_lateness(late_control).startswith("VOID: ")
+    assert "2 of 1000 controls were late" in figures.lateness_notes("tensorrt", late_control)[1]
+
+
+def test_those_below_the_floor_are_counted_apart() -> None:
+    """They could not be answered by the model."""
+    assert (
+        "1 of 1 requests at or above the floor were answered by the model, 1 were below it"
+        in (figures.lateness_notes("tensorrt", [row(), row(floor=101.0)])[-1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"),
+    [
+        ("cuda.core 1.2, in-place, graphs", "yes"),
+        ("pycuda 2026.1, appended, no graphs", "no"),
+        ("CUDAExecutionProvider", "not told"),
+    ],
+)
+def test_captured_graphs_are_told(provider: str, told: str) -> None:
+    """As the engine says of itself."""
+    assert figures.told_graphs(provider) == f"{told} ({provider})"
+
+
+# -- the whole
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU, whose card and memory are known."""
+    monkeypatch.setattr(cards, "probe", lambda: ORIN)
+    monkeypatch.setattr(main, "bandwidth", lambda: COPIES)
+
+
+def found_of(answers: dict[str, Found], asked: list[tuple[str, str, str]]) -> Callable[..., Found]:
+    """In place of child processes."""
+
+    def found(engine: str, bundle: Path, extent: str, state: Path | None = None) -> Found:
+        asked.append((engine, bundle.parent.name, extent))
+        return answers[engine]
+
+    return found
+
+
+WHOLE = Found("", SPEC, 10**9, [Steps(64, [5.0] * 10, [4.0] * 10)], [row()] * 10)
+BROKEN = Found("the process that ran it ended with exit code -11", SPEC, 10**9, [Steps(64, [5.0] * 10, [])])
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_what_loads_is_measured_and_the_rest_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and figures of the one, reasons of the others, each as far as it came."""
+    answers = {"whole": WHOLE, "broken": BROKEN, "none": Found("nothing of it is installed")}
+    asked: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(main, "found", found_of(answers, asked))
+    bench = main.Bench(True, list(answers), tmp_path / "given" / "bundle")  # type: ignore[arg-type]
+    bench.run()
+    assert asked == [(engine, "given", "quick") for engine in answers]
+    ran = [(part["part"], part["engine"]) for part in bench.parts if part["ran"]]
+    step, graphs = "decode step behind 64", main.GRAPHS
+    assert ran == [
+        (main.CARD, ""), (main.BANDWIDTH, ""), (step, "whole"), (graphs, "whole"), (main.LATENESS, "whole"),
+        (step, "broken"), (graphs, "broken"),
+    ]  # fmt: skip
+    reasons = [(part["part"], part["engine"], part["outcome"]) for part in bench.parts if not part["ran"]]
+    assert reasons == [
+        (main.LATENESS, "broken", f"not run: {BROKEN.reason}"),
+        *((part, "none", "not run: nothing of it is installed") for part in main.OF_AN_ENGINE),
+    ]
+    assert [figure.name.partition(":")[0] for figure in bench.figures] == ["whole", "whole", "broken"]
+    assert bench.samples[main.CARD]["gpu"]["gpu"] == "Orin"
+    assert bench.samples["whole"]["steps"][0]["gpu_us"] == [4.0] * 10
+    assert bench.table().row_count == len(bench.parts)
+
+
+@pytest.mark.usefixtures("with_gpu")
+@pytest.mark.parametrize(("quick", "measured"), [(True, ["tiny"]), (False, ["tiny", "0.6b"])])
+def test_a_large_model_is_made_only_where_an_engine_loads(
+    quick: bool, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny one finds that out, and is the one that a quick run measures."""
+    made: list[str] = []
+
+    def make(directory: Path, sizes: dict[str, Any], precision: str, engine: str) -> Path:
+        assert (precision, engine) == ("fp16", "tensorrt")
+        made.append(directory.name)
+        return directory / "bundle"
+
+    monkeypatch.setattr("bench.random_model.random_bundle", make)
+    asked: list[tuple[str, str, str]] = []
+    answers = {"whole": WHOLE, "none": Found("nothing of it is installed")}
+    monkeypatch.setattr(main, "found", found_of(answers, asked))
+    main.Bench(quick, list(answers), None).run()  # type: ignore[arg-type]
+    assert made == measured
+    extent = "quick" if quick else "measured"
+    assert asked == [("whole", "tiny", "opened"), ("none", "tiny", "opened"), ("whole", measured[-1], extent)]
+    made.clear()
+    nothing = main.Bench(False, ["none"], None)  # type: ignore[list-item]
+    nothing.run()
+    assert (made, nothing.figures) == (["tiny"], [])
+    assert [part["part"] for part in nothing.parts if not part["ran"]] == list(main.OF_AN_ENGINE)
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_where_no_model_can_be_made_a_bundle_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device without torch."""
+
+    def make(*_: Any) -> Path:
+        raise ImportError("No module named 'torch'")
+
+    monkeypatch.setattr("bench.random_model.random_bundle", make)
+    bench = main.Bench(True, ["tensorrt"], None)
+    bench.run()
+    reasons = [part["outcome"] for part in bench.parts if not part["ran"]]
+    assert reasons == ["not run: no model can be made here (No module named 'torch'): give a bundle with --bundle"] * 3
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_without_the_bandwidth_steps_are_measured_but_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part that could not be run says why, and so does the figure that is missing."""
+
+    def none() -> Bandwidth:
+        raise DeviceError("the bandwidth was not measured: cuMemAlloc_v2 gives 2")
+
+    monkeypatch.setattr(main, "bandwidth", none)
+    monkeypatch.setattr(main, "found", found_of({"whole": WHOLE}, []))
+    bench = main.Bench(True, ["whole"], tmp_path / "given" / "bundle")  # type: ignore[list-item]
+    bench.run()
+    reasons = [(part["part"], part["outcome"]) for part in bench.parts if not part["ran"]]
+    assert reasons == [
+        (main.BANDWIDTH, "not run: the bandwidth was not measured: cuMemAlloc_v2 gives 2"),
+        ("decode step against the bandwidth", "not run: the bandwidth is not known"),
+    ]
+    assert len(bench.figures) == 1  # lateness
+
+
+def test_the_model_that_is_made_can_be_asked(tmp_path: Path, latency: Latency) -> None:
+    """Its graphs are those for a GPU in fp16, and ONNX Runtime's steps and answers are measured as a GPU's would be."""
+    pytest.importorskip("optimum")
+    from bench.random_model import TINY, random_bundle
+
+    bundle = Bundle.load(random_bundle(tmp_path, TINY, "fp16", "tensorrt"))
+    assert [graph.precision for graph in bundle.manifest.graphs] == ["fp16"] * 3
+    loaded = open_bundle(bundle.path, threads=1)
+    found = child.steps(loaded.engine, 20)
+    assert [(steps.context, len(steps.wall_us), steps.gpu_us) for steps in found] == [
+        (context, 20, []) for context in child.CONTEXTS
+    ]
+    with Reasoner(loaded.engine, loaded.codec, make_profile(latency, bundle.id), bundle) as reasoner:
+        asked = child.lateness(reasoner, 2)
+    assert [row.valid for row in asked] == [True, True]
