@@ -23,6 +23,7 @@ from anytime.scheduler.stages import hull
 from anytime.testing import MockClock, ScriptedEngine
 from tests.conftest import MS
 from tests.doubles import LEFT_OR_RIGHT, flat_forecast
+from tests.test_forecast import forecast
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.floats(0, 1)), max_size=12), st.floats(0, 1))
@@ -74,3 +75,26 @@ def test_without_a_forecast_more_thought_is_worth_ever_less(codec: Codec, profil
     job.thought, job.effort = [0] * 100, ""
     begun = offers.stages(job)
     assert begun[0][1] / begun[0][0] < fresh[0][1] / fresh[0][0]
+
+
+def test_a_thought_that_lasts_longer_than_expected_is_offered_its_end(codec: Codec, profile: LatencyProfile) -> None:
+    """What is left is short then, and worth what a whole thought is: time for it is cheap."""
+    offers, job = market(codec, profile, forecast())
+    job.bank.offer(Candidate("left", 0.5, "instant", 0, 1, likelihood=0.5))
+    gains = []
+    for done in (50, 100, 130):
+        job.thought, job.effort = [0] * done, ""
+        cost_ns, gain = map(sum, zip(*offers.stages(job), strict=True))
+        gains.append(gain / cost_ns)
+    assert gains == sorted(gains)
+    assert gains[0] < gains[2]
+
+
+def test_a_request_under_way_is_worked_out_once(codec: Codec, profile: LatencyProfile) -> None:
+    """Until it has come further: of many that wait, one thinks."""
+    offers, job = market(codec, profile, forecast())
+    job.thought, job.effort = [0] * 50, ""
+    assert offers.stages(job) is offers.stages(job)
+    before = offers.stages(job)
+    job.thought = [0] * 60
+    assert offers.stages(job) != before

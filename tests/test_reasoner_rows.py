@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from anytime.errors import EngineError
-from anytime.runtime.engine import Seq, Snapshot
+from anytime.runtime.engine import FloatArray, Row, Seq, Snapshot
+from anytime.runtime.pending import Pending
 from anytime.runtime.reasoner import Reasoner
 from anytime.testing import ScriptedEngine
 from tests.conftest import MakeReasoner, thinker
-from tests.doubles import LEFT_OR_RIGHT, PATIENCE_S, HeldEngine
+from tests.doubles import LEFT_OR_RIGHT, PATIENCE_S
 
 ASK: dict[str, Any] = {"answer": LEFT_OR_RIGHT, "fallback": "stop"}
-TOKENS = 40  # of a whole thought
-BUDGETS_S = (1.0, 0.9, 0.8, 0.7, 0.6)  # who comes later is more urgent
+RELAXED_S, URGENT_S = 1.0, 0.08  # an urgent one has time for a whole thought of 40 ms, and none to wait for a row
 
 
-class Counting(HeldEngine):
-    """Counts who was set aside, and fails where it is told to."""
+class Watched(ScriptedEngine):
+    """Stands still in one run of one request, notes who was set aside, and fails where it is told to."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.snapshots = self.fewest_free = 0
-        self.failing: str | None = None
+        self.stand_still = 1, 6  # in which run of which request, by its generation
+        self.reached, self.released = threading.Event(), threading.Event()
+        self.snapshots = 0
+        self.failing = ""
+        self._runs = Counter[int]()
+
+    def run(self, rows: Sequence[Row], generation: int) -> list[FloatArray]:
+        self._runs[generation] += 1
+        if (generation, self._runs[generation]) == self.stand_still:
+            self.reached.set()
+            assert self.released.wait(PATIENCE_S), "the engine was not released"
+        return super().run(rows, generation)
+
+    def go_on_to(self, generation: int, run: int) -> None:
+        """Until that run of that request."""
+        released, self.released = self.released, threading.Event()
+        self.stand_still = generation, run
+        self.reached.clear()
+        released.set()
+        assert self.reached.wait(PATIENCE_S)
 
     def snapshot(self, seq: Seq) -> Snapshot:
         self.snapshots += 1
         if self.failing == "snapshot":
-            raise EngineError("no memory for a snapshot")
+            raise EngineError("no memory for the snapshot")
         return super().snapshot(seq)
 
     def restore(self, snapshot: Snapshot) -> Seq:
@@ -38,21 +59,24 @@ class Counting(HeldEngine):
         return super().restore(snapshot)
 
 
-def crowded(make_reasoner: MakeReasoner, rows: int, **ask: Any) -> tuple[Reasoner, Counting, list[Any]]:
-    """Five requests, each with an earlier deadline than those before, all taken in while the engine stands still."""
-    script = thinker("ab\n" * (TOKENS // 3), lambda n: "left" if n < 20 else "right")
-    reasoner, engine, _ = make_reasoner(script, kind=Counting, hold_at=6, max_rows=rows)
-    assert isinstance(engine, Counting)
-    first = reasoner.submit("what", budget=BUDGETS_S[0], **ASK, **ask)
+def crowded(
+    make_reasoner: MakeReasoner, rows: int = 2, urgent: int = 1, **ask: Any
+) -> tuple[Reasoner, Watched, list[Pending]]:
+    """Two relaxed requests, the first of which thinks, and behind them urgent ones, while the engine stands still."""
+    script = thinker("ab\n" * 13, lambda n: "left" if n < 20 else "right")
+    reasoner, engine, _ = make_reasoner(script, kind=Watched, max_rows=rows)
+    assert isinstance(engine, Watched)
+    crowd = [reasoner.submit("what", budget=RELAXED_S, **ASK, **ask)]
     assert engine.reached.wait(PATIENCE_S)
-    return reasoner, engine, [first, *(reasoner.submit("what", budget=s, **ASK) for s in BUDGETS_S[1:])]
+    budgets_s = [0.9 * RELAXED_S, *(URGENT_S * (1 + 0.7 * i) for i in range(urgent))]
+    return reasoner, engine, [*crowd, *(reasoner.submit("what", budget=s, **ASK) for s in budgets_s)]
 
 
 def test_a_row_changes_hands_and_nothing_is_lost(make_reasoner: MakeReasoner) -> None:
     """Two rows or eight: every thought is thought to its end, and says the same."""
     found = []
     for rows in (2, 8):
-        _, engine, crowd = crowded(make_reasoner, rows)
+        _, engine, crowd = crowded(make_reasoner, rows, urgent=3)
         engine.released.set()
         answers = [pending.result() for pending in crowd]
         found.append([(a.text, a.source, a.stopped, a.tokens.thought) for a in answers])
@@ -63,27 +87,24 @@ def test_a_row_changes_hands_and_nothing_is_lost(make_reasoner: MakeReasoner) ->
 
 def test_rows_are_given_back(make_reasoner: MakeReasoner) -> None:
     """When all are served, as many are free as before, those parked for the next prompt among them."""
-    reasoner, engine, crowd = crowded(make_reasoner, 2)
+    reasoner, engine, crowd = crowded(make_reasoner)
     engine.released.set()
     for pending in crowd:
         pending.result()
+    assert engine.snapshots
     assert reasoner.answer("what", budget=1.0, **ASK).stopped == "complete"
     assert reasoner._machine.free_rows == 2
 
 
 def test_who_was_set_aside_can_be_cancelled(make_reasoner: MakeReasoner) -> None:
     """It ends with the best it has, and no row is missed or given back twice."""
-    reasoner, engine, crowd = crowded(make_reasoner, 2)
-    held, engine.hold_at = engine.released, len(engine.generations) + 6
-    engine.reached.clear()
-    engine.released = type(held)()
-    held.set()
-    assert engine.reached.wait(PATIENCE_S)
+    reasoner, engine, crowd = crowded(make_reasoner)
+    engine.go_on_to(3, 5)
     assert crowd[0].job.aside is not None
     answer = crowd[0].cancel()
     engine.released.set()
     assert (answer.stopped, answer.valid) == ("cancelled", True)
-    assert all(pending.result().stopped == "complete" for pending in crowd[1:])
+    assert [pending.result().stopped for pending in crowd[1:]] == ["complete"] * 2
     assert reasoner.answer("what", budget=1.0, **ASK).stopped == "complete"
     assert reasoner._machine.free_rows == 2
 
@@ -91,41 +112,41 @@ def test_who_was_set_aside_can_be_cancelled(make_reasoner: MakeReasoner) -> None
 @pytest.mark.parametrize("failing", ["snapshot", "restore"])
 def test_who_cannot_be_moved_fails_alone(make_reasoner: MakeReasoner, failing: str) -> None:
     """The request whose turn it was says why, with the best it has; the others are served, and the engine goes on."""
-    reasoner, engine, crowd = crowded(make_reasoner, 2)
+    reasoner, engine, crowd = crowded(make_reasoner)
     engine.failing = failing
     engine.released.set()
     answers = [pending.result() for pending in crowd]
-    errors = [answer for answer in answers if answer.stopped == "error"]
-    assert errors
-    assert all("snapshot" in answer.reason for answer in errors)
-    assert any(answer.stopped == "complete" for answer in answers)
-    engine.failing = None
+    (failed,) = [answer for answer in answers if answer.stopped == "error"]
+    assert "snapshot" in failed.reason
+    assert [answer.stopped for answer in answers].count("complete") == 2
+    engine.failing = ""
     assert reasoner.answer("what", budget=1.0, **ASK).stopped == "complete"
     assert reasoner._machine.free_rows == 2
 
 
 def test_lines_side_by_side_end_for_their_rows(make_reasoner: MakeReasoner) -> None:
     """Several rows cannot be had back at once: whoever holds them ends, and says so."""
-    _, engine, crowd = crowded(make_reasoner, 2, policy="parallel:n=2")
+    _, engine, crowd = crowded(make_reasoner, policy="self-consistency:k=2")
     engine.released.set()
     answers = [pending.result() for pending in crowd]
     assert answers[0].valid
     assert "row of the engine was needed" in answers[0].reason
-    assert all(answer.stopped == "complete" for answer in answers[1:])
+    assert answers[2].stopped == "complete"
 
 
 def test_only_so_many_are_set_aside(make_reasoner: MakeReasoner) -> None:
     """As many as there are rows, for each takes as much memory as a row; beyond, the least urgent ends."""
-    reasoner, engine, crowd = crowded(make_reasoner, 2)
-    most, aside = 0, ScriptedEngine.snapshot
+    reasoner, engine, crowd = crowded(make_reasoner, urgent=12)
+    aside = list[int]()
+    plain = engine.snapshot
 
-    def counting(seq: Seq) -> Snapshot:
-        nonlocal most
-        most = max(most, 1 + sum(job.aside is not None for job in reasoner._worker._jobs.values()))
-        return aside(engine, seq)
+    def counted(seq: Seq) -> Snapshot:
+        aside.append(1 + sum(job.aside is not None for job in reasoner._worker._jobs.values()))
+        return plain(seq)
 
-    engine.snapshot = counting  # type: ignore[method-assign]
+    engine.snapshot = counted  # type: ignore[method-assign]
     engine.released.set()
-    for pending in crowd:
-        assert pending.result().valid
-    assert most == 2
+    answers = [pending.result() for pending in crowd]
+    assert all(answer.valid for answer in answers)
+    assert max(aside) == 2
+    assert any("row of the engine was needed" in answer.reason for answer in answers)

@@ -134,7 +134,7 @@ def under(fault: str) -> Callable[[Bench], None]:
         seen = asked([row[: len(Asked._fields)] for row in rows])
         bench.tell(fault, seen)
         bench.notes += figures.late_note(fault, faults.late_by_a_fault(rows))
-        bench.notes += [f"{fault}: priority of the caller: {priority_note()}"] * (fault in faults.APART)
+        bench.notes += [f"{fault}: priority of the caller: {priority_note()}"] * (fault in faults.FIRST)
         bench.found += figures.fault(fault, seen, faults.normal_after_recovery(rows))
 
     return part

@@ -80,6 +80,13 @@ def hogs_isolated(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
 
 
 @contextlib.contextmanager
+def hogs_outranked(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
+    """The same in one process, all of whose threads have a real-time priority, as ``chrt -f 1`` gives them."""
+    with _every_core_taken(), woken_first(), Reasoner.load(bundle) as reasoner:
+        yield reasoner, lambda: None
+
+
+@contextlib.contextmanager
 def _every_core_taken() -> Iterator[None]:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
@@ -154,6 +161,7 @@ def clock_set_back(bundle: Path) -> Iterator[tuple[Reasoner, Inject]]:
 FAULTS = {
     "hogs": hogs,
     "hogs-isolated": hogs_isolated,
+    "hogs-outranked": hogs_outranked,
     "slow-step": slow_step,
     "no-memory": no_memory,
     "file-deleted": file_deleted,
@@ -162,6 +170,7 @@ FAULTS = {
     CLOCK: clock_set_back,
 }
 APART = ("hogs-isolated", "paused", "killed")  # the engine has a process of its own
+FIRST = (*APART, "hogs-outranked")  # the caller has a real-time priority
 
 
 @contextlib.contextmanager
