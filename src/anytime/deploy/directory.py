@@ -16,6 +16,7 @@ from anytime.deploy.wheels import Device, gather
 from anytime.errors import DeployError, UsageError
 from anytime.node.parameters import Parameters, parameters_of, read_parameters
 from anytime.node.scene import crowded
+from anytime.runtime.engine import EngineName
 from anytime.signature import sign
 from anytime.targets import Target, target_named
 
@@ -23,7 +24,12 @@ CHECKSUMS = "SHA256SUMS"
 PARAMETERS = "anytime.yaml"
 _SHIPPED = Path(__file__).parent / "device"
 # What is installed beside the package itself: the engine's extra, answer formats, and reading the parameters.
-_EXTRAS = {"onnxruntime": ("cpu", "grammar", "node"), "tensorrt": ("cpu", "grammar", "node", "tensorrt")}
+_EXTRAS: dict[EngineName, tuple[str, ...]] = {
+    "onnxruntime": ("cpu", "grammar", "node"),
+    "tensorrt": ("cpu", "grammar", "node", "tensorrt"),
+    "cuda": ("cuda", "grammar", "node"),
+    "tensorrt-rtx": ("grammar", "node", "tensorrt-rtx"),
+}
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _INSTALLER = "pip"  # few devices have it, and none can fetch it
 
@@ -76,9 +82,9 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
     shipped = plan.params or _SHIPPED / PARAMETERS
     parameters = parameters_of(read_parameters(shipped, "/anytime"))
     engine = parameters.engine if plan.params is not None else _engine(target, bundle)
-    if engine == "tensorrt" != _engine(target, bundle):
+    if engine != "onnxruntime" and _engine(target, bundle) == "onnxruntime":
         raise DeployError(
-            f"{shipped} asks for the engine tensorrt, which takes a device with a GPU of NVIDIA's and a bundle with a "
+            f"{shipped} asks for the engine {engine}, which takes a device with a GPU of NVIDIA's and a bundle with a "
             f"graph for it: {target.name!r} is {target.title}, and {bundle.path} has "
             f"{', '.join(graph.runtime for graph in bundle.manifest.graphs)}"
         )
@@ -141,7 +147,7 @@ def _question(parameters: Parameters) -> bytes:
     return msgspec.json.encode({"text": crowded(), "choices": parameters.actions})
 
 
-def _engine(target: Target, bundle: Bundle) -> str:
+def _engine(target: Target, bundle: Bundle) -> EngineName:
     """TensorRT where the device has it and the bundle a graph for it, else ONNX Runtime."""
     graphs = any(graph.runtime.startswith("tensorrt") for graph in bundle.manifest.graphs)
     return "tensorrt" if target.engine == "tensorrt" and graphs else "onnxruntime"

@@ -9,12 +9,13 @@ import numpy as np
 
 from anytime.bundle import Manifest
 from anytime.errors import EngineError
+from anytime.plans import LEAST_ROWS, MOST_ROWS
 from anytime.runtime.engine import FloatArray
 from anytime.runtime.trt.adapter import Model
-from anytime.runtime.trt.device import ALIGNMENT, UNIT, Device
+from anytime.runtime.trt.device import ALIGNMENT, UNIT, Device, RowCopy
 
 MOST_LOGITS = 64  # of one row, in one run; a run that wants those of more tokens is taken apart
-LEAST_ROWS, MOST_ROWS = 3, 16  # what measuring a latency profile takes; there are graphs for every row and width
+SHORT = (2, 4, 8, 16)  # tokens of the runs that are captured
 _HALF = 2  # bytes
 _INT = 8
 _MIB = 2**20
@@ -22,7 +23,7 @@ _Signature: TypeAlias = tuple[str, tuple[int, ...], bool]  # type, shape, whethe
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Sizes that a plan was built for. ``parts``: keys and values of each layer, in turn."""
+    """Sizes of an engine's runs. ``parts``: keys and values of each layer, in turn; ``scratch_bytes``: TensorRT's."""
 
     rows: int
     chunk: int
@@ -81,7 +82,7 @@ class Layout(msgspec.Struct, frozen=True):
         """Bytes on the GPU, by what they are for."""
         return {
             f"the cache of {self.rows} sequences of {self.context} tokens": self.parts * self.part_bytes,
-            "TensorRT's own": self.scratch_bytes,
+            **({"TensorRT's own": self.scratch_bytes} if self.scratch_bytes else {}),
             "inputs and outputs": self.input_bytes
             + self.most_logits * self.vocab * 4
             + self.parts * (self.new_bytes + 2 * _INT),
@@ -170,7 +171,7 @@ def check_free(sizes: dict[str, int], free: int) -> None:
         wanted = ", ".join(f"{size / _MIB:,.0f} MiB for {name}" for name, size in sizes.items())
         raise EngineError(
             f"the GPU has {free / _MIB:,.0f} MiB of memory free, and {sum(sizes.values()) / _MIB:,.0f} MiB are needed "
-            f"({wanted}): end other programs, or build the plan with fewer --rows or a smaller --max-context"
+            f"({wanted}): end other programs, export with a smaller --max-context, or build a plan with fewer --rows"
         )
 
 
@@ -203,6 +204,24 @@ class Memory:
         self.host_logits = logits.reshape(layout.most_logits, layout.vocab)
         self.host_row = device.pinned(layout.row_bytes)  # of one part, for snapshots
         self.cache_table, self.new_table = self._table(device, self.cache), self._table(device, self.new)
+
+    def append(self, row: int, rows: int, tokens: int) -> RowCopy:
+        """The new keys and values of so many rows and tokens, behind those that the rows from ``row`` on hold."""
+        layout = self.layout
+        return RowCopy(
+            to=self.cache_table,
+            source=self.new_table,
+            at=self.lengths,
+            to_row=row,
+            to_length=layout.context,
+            source_row=0,
+            source_length=tokens,
+            heads=layout.heads,
+            tokens=tokens,
+            units=layout.units,
+            rows=rows,
+            parts=layout.parts,
+        )
 
     def _table(self, device: Device, addresses: list[int]) -> int:
         """Addresses where the GPU can read them."""
