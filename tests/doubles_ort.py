@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anytime.runtime.trt.device import ALIGNMENT
+from anytime.runtime.gpu.device import ALIGNMENT
 from anytime.testing import Script
 from tests.doubles_trt import CudaFailure, FakeDevice, Run, Shapes, tensors
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from anytime.bundle import Bundle
-from anytime.runtime.gpu import GpuEngine
+from anytime.runtime.gpu.device import Device
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.ortgpu import engine as opening
 from anytime.runtime.ortgpu import provider
 from anytime.runtime.ortgpu.session import open_session
-from anytime.runtime.trt.device import Device
 from anytime.targets.gpu import Gpu
 from anytime.testing import Script
 from tests.doubles_ort import make_onnxruntime

@@ -17,9 +17,9 @@ from anytime.bundle import Bundle
 from anytime.errors import EngineError
 from anytime.ext.latency import Latency
 from anytime.runtime.engine import Burst, Row
+from anytime.runtime.gpu.consistent import check_consistent
 from anytime.runtime.ortgpu.session import RunFailed, _Thread
 from anytime.runtime.prompt import Codec
-from anytime.runtime.trt.consistent import check_consistent
 from anytime.testing import MockClock
 from tests.conftest import make_profile, thinker
 from tests.doubles import LEFT_OR_RIGHT

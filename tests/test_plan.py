@@ -223,7 +223,7 @@ def test_a_driver_too_old_for_tensorrt_is_named(bundle: Bundle, device: Any) -> 
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [(PlanOptions(rows=2), "3 to 16"), (PlanOptions(rows=17), "3 to 16"), (PlanOptions(chunk=0), "chunk")],
+    [(PlanOptions(rows=2), "rows"), (PlanOptions(rows=17), "rows"), (PlanOptions(chunk=0), "chunk")],
 )
 def test_options_that_make_no_plan_are_refused(options: PlanOptions, name: str, bundle: Bundle) -> None:
     """By name and value, before a GPU is looked for."""

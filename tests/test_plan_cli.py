@@ -24,7 +24,7 @@ def test_a_plan_is_built_of_a_bundle(bundle: Bundle, device: Any) -> None:  # no
     trt = device("10.3.0")
     result = export(bundle.path, "--rows", 3, "--chunk", 16, "--version-compatible", "--hardware-compatible")
     assert result.exit_code == 0, result.output
-    assert trt.profiles[0]["input_ids"] == ([1, 1], [1, 1], [2, 1])
+    assert trt.profiles[0]["input_ids"] == ([1, 1], [1, 1], [3, 1])
     assert trt.profiles[1]["input_ids"] == ([1, 1], [1, 16], [1, 16])
     assert trt.config["flag"] == "version compatible"
     (file,) = plan.plans_dir(bundle).glob("*.plan")

@@ -10,10 +10,10 @@ import pytest
 
 from anytime.bundle import Bundle
 from anytime.runtime.engine import Burst, Engine, Row
-from anytime.runtime.gpu import GpuEngine
+from anytime.runtime.gpu.consistent import check_consistent
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.loading import open_bundle
 from anytime.runtime.trt.adapter import TensorRT
-from anytime.runtime.trt.consistent import check_consistent
 from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import find_plan
 from tests.checkpoints import save_checkpoint

@@ -16,8 +16,8 @@ from anytime.bundle import Bundle
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext.latency import Latency
 from anytime.runtime.engine import Burst, Engine, Health, Row, Seq, Snapshot
-from anytime.runtime.gpu import GpuEngine, pieces
-from anytime.runtime.trt.memory import MOST_LOGITS
+from anytime.runtime.gpu.engine import GpuEngine, pieces
+from anytime.runtime.gpu.memory import MOST_LOGITS
 from anytime.testing import MockClock, ScriptedEngine
 from tests.doubles_trt import FakeDevice, Shapes
 from tests.ortgpu import make_ort_engine

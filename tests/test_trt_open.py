@@ -12,10 +12,10 @@ from anytime.bundle import Bundle
 from anytime.errors import BundleError, DeviceError, EngineError
 from anytime.plans import PlanOptions
 from anytime.runtime.engine import Row
-from anytime.runtime.gpu import GpuEngine
-from anytime.runtime.trt import device
+from anytime.runtime.gpu import device
+from anytime.runtime.gpu.consistent import check_consistent
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
-from anytime.runtime.trt.consistent import check_consistent
 from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import Plan, find_plan
 from tests.doubles_trt import CudaFailure, FakeDevice, Shapes, make_tensorrt, plan_bytes

@@ -12,7 +12,7 @@ import msgspec
 
 from anytime.bundle import Bundle, Graph, KvLayout
 from anytime.plans import PlanOptions, Sidecar, graph_sha256, plans_dir
-from anytime.runtime.gpu import GpuEngine
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.trt.adapter import TensorRT
 from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import find_plan

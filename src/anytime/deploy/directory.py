@@ -16,7 +16,6 @@ from anytime.deploy.wheels import Device, gather
 from anytime.errors import DeployError, UsageError
 from anytime.node.parameters import Parameters, parameters_of, read_parameters
 from anytime.node.scene import crowded
-from anytime.runtime.engine import EngineName
 from anytime.signature import sign
 from anytime.targets import Target, target_named
 
@@ -24,7 +23,7 @@ CHECKSUMS = "SHA256SUMS"
 PARAMETERS = "anytime.yaml"
 _SHIPPED = Path(__file__).parent / "device"
 # What is installed beside the package itself: the engine's extra, answer formats, and reading the parameters.
-_EXTRAS: dict[EngineName, tuple[str, ...]] = {
+_EXTRAS = {
     "onnxruntime": ("cpu", "grammar", "node"),
     "tensorrt": ("cpu", "grammar", "node", "tensorrt"),
     "cuda": ("cuda", "grammar", "node"),
@@ -147,7 +146,7 @@ def _question(parameters: Parameters) -> bytes:
     return msgspec.json.encode({"text": crowded(), "choices": parameters.actions})
 
 
-def _engine(target: Target, bundle: Bundle) -> EngineName:
+def _engine(target: Target, bundle: Bundle) -> str:
     """TensorRT where the device has it and the bundle a graph for it, else ONNX Runtime."""
     graphs = any(graph.runtime.startswith("tensorrt") for graph in bundle.manifest.graphs)
     return "tensorrt" if target.engine == "tensorrt" and graphs else "onnxruntime"

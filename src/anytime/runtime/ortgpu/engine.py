@@ -15,7 +15,10 @@ from anytime.bundle import Bundle, Graph, Manifest, state_dir
 from anytime.errors import BundleError, DeviceError, EngineError
 from anytime.plans import PlanOptions
 from anytime.runtime.engine import EngineSpec
-from anytime.runtime.gpu import GpuEngine, Ready
+from anytime.runtime.gpu.consistent import check_consistent
+from anytime.runtime.gpu.device import UNIT, Device
+from anytime.runtime.gpu.engine import GpuEngine, Ready
+from anytime.runtime.gpu.memory import HALF, Layout, Memory, check_free
 from anytime.runtime.ortgpu.provider import (
     CUDA,
     TENSORRT_RTX,
@@ -27,14 +30,10 @@ from anytime.runtime.ortgpu.provider import (
 )
 from anytime.runtime.ortgpu.runs import OrtRuns, tensor_names
 from anytime.runtime.ortgpu.session import RunFailed, Session, open_session
-from anytime.runtime.trt.consistent import check_consistent
-from anytime.runtime.trt.device import UNIT, Device
-from anytime.runtime.trt.memory import Layout, Memory, check_free
 from anytime.targets.gpu import Gpu, probe
 
 _ROWS = PlanOptions().rows
 _CHUNK = 256  # tokens of a prompt in one run; scores over the full context take memory for each of them
-_HALF = 2  # bytes
 
 
 def open_cuda(bundle: Bundle) -> GpuEngine:
@@ -143,9 +142,9 @@ def layout_of(manifest: Manifest) -> Layout:
         EngineError: its heads cannot be copied on the GPU.
     """
     kv = manifest.kv
-    if kv.head_dim * _HALF % UNIT:
+    if kv.head_dim * HALF % UNIT:
         raise EngineError(
-            f"a head has {kv.head_dim} channels, and this engine takes multiples of {UNIT // _HALF}: use another engine"
+            f"a head has {kv.head_dim} channels, and this engine takes multiples of {UNIT // HALF}: use another engine"
         )
     return Layout(
         rows=_ROWS,
@@ -174,7 +173,7 @@ def _open_device(provider: Provider) -> Device:
     """The first GPU through ``cuda.core``, which has the context that ONNX Runtime uses, too."""
     if find_spec("cuda") is None or find_spec("cuda.core") is None:
         raise DeviceError(f"cuda-core is not installed: pip install 'anytime[{provider.extra}]'")
-    module: Any = import_module("anytime.runtime.trt.device_cuda")
+    module: Any = import_module("anytime.runtime.gpu.device_cuda")
     device: Device = module.open_gpu()
     return device
 

@@ -14,9 +14,9 @@ from itertools import count
 
 import numpy as np
 
+from anytime.runtime.gpu.device import Device
+from anytime.runtime.gpu.memory import SHORT, Memory
 from anytime.runtime.ortgpu.session import NO_GRAPH, Bound, Session
-from anytime.runtime.trt.device import Device
-from anytime.runtime.trt.memory import SHORT, Memory
 
 
 class OrtRuns:

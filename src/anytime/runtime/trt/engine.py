@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from anytime.bundle import Bundle
 from anytime.runtime.engine import EngineSpec
-from anytime.runtime.gpu import GpuEngine, Ready
+from anytime.runtime.gpu.consistent import check_consistent
+from anytime.runtime.gpu.device import Device, open_device
+from anytime.runtime.gpu.engine import GpuEngine, Ready
+from anytime.runtime.gpu.memory import Memory, check_free
 from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
-from anytime.runtime.trt.consistent import check_consistent
-from anytime.runtime.trt.device import Device, open_device
-from anytime.runtime.trt.memory import Memory, check_free, layout_of
+from anytime.runtime.trt.layout import layout_of
 from anytime.runtime.trt.plan import Plan, find_plan
 from anytime.runtime.trt.probe import probe
 from anytime.runtime.trt.runs import Runs

@@ -15,9 +15,9 @@ import logging
 from collections.abc import Callable
 
 from anytime.errors import EngineError
+from anytime.runtime.gpu.device import Device
+from anytime.runtime.gpu.memory import SHORT, Memory
 from anytime.runtime.trt.adapter import Context, Model
-from anytime.runtime.trt.device import Device
-from anytime.runtime.trt.memory import SHORT, Memory
 
 DECODE, PREFILL = 0, 1  # optimization profiles
 

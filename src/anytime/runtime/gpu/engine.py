@@ -18,9 +18,9 @@ import numpy as np
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext.logits import greedy
 from anytime.runtime.engine import Burst, EngineSpec, FloatArray, Health, Row, Seq, Snapshot
-from anytime.runtime.trt.cache import Cache
-from anytime.runtime.trt.device import Device
-from anytime.runtime.trt.memory import SHORT, Memory
+from anytime.runtime.gpu.cache import Cache
+from anytime.runtime.gpu.device import Device
+from anytime.runtime.gpu.memory import SHORT, Memory
 
 _REMEDY = (
     "load a new Reasoner in a new process, which isolated=True does by itself; dmesg has what the driver says (Xid), "
