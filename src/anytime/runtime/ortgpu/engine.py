@@ -48,13 +48,7 @@ def open_cuda(bundle: Bundle) -> GpuEngine:
     if hasattr(module, "preload_dlls"):
         module.preload_dlls()  # from nvidia's packages, where pip has brought them
     device = _open_device(CUDA)
-    options = {
-        "device_id": "0",
-        "user_compute_stream": str(device.stream),
-        "enable_cuda_graph": "1",
-        "arena_extend_strategy": "kSameAsRequested",
-    }
-    file = bundle.file(graph.file)
+    file, options = bundle.file(graph.file), cuda_options(device.stream)
     return _checked(ort_engine(bundle, graph, device, lambda: open_session(module, CUDA, file, options)))
 
 
@@ -79,6 +73,16 @@ def open_tensorrt_rtx(bundle: Bundle) -> GpuEngine:
             bundle, graph, device, lambda: open_session(module, TENSORRT_RTX, file, options, devices), plugin_version()
         )
     )
+
+
+def cuda_options(stream: int) -> dict[str, str]:
+    """What the CUDA provider is told."""
+    return {
+        "device_id": "0",
+        "user_compute_stream": str(stream),
+        "enable_cuda_graph": "1",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
 
 
 def graph_of(bundle: Bundle) -> Graph:
