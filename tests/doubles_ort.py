@@ -158,6 +158,7 @@ def make_onnxruntime(
         get_available_providers=lambda: list(available),
         get_ep_devices=lambda: list(ep_devices) if registered else [],
         register_execution_provider_library=lambda name, path: registered.append((name, path)),
+        preload_dlls=lambda: print("libcudnn was not found"),
         sessions=sessions,
         registered=registered,
     )

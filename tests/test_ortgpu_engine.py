@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -148,6 +149,7 @@ def test_the_session_s_thread_ends_with_it() -> None:
 
     with pytest.raises(RunFailed, match="no"):
         owner.call(fail)
+    owner._calls.put((fail, SimpleQueue()))  # whose caller was interrupted and has left
     owner.call(lambda: seen.append(threading.current_thread()))
     assert seen[0] is seen[1] is not threading.current_thread()
     del owner

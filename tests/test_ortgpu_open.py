@@ -13,7 +13,9 @@ from anytime.bundle import Bundle
 from anytime.cli.main import app
 from anytime.errors import BundleError, DeviceError, EngineError, UsageError
 from anytime.runtime.loading import open_bundle
+from anytime.runtime.ortgpu import engine as opening
 from anytime.runtime.ortgpu.engine import layout_of, open_cuda, open_tensorrt_rtx
+from anytime.runtime.ortgpu.provider import CUDA, TENSORRT_RTX
 from anytime.targets.gpu import Gpu
 from tests.conftest import write_bundle
 from tests.ortgpu import PLUGIN, RTX, Machine
@@ -59,6 +61,33 @@ def test_a_session_on_cuda(machine: Machine, bundle: Bundle) -> None:
     assert (spec.name, spec.version, spec.precision, spec.gpu) == ("onnxruntime", "1.31.1", "int8", "Double 8.7")
     assert (spec.max_rows, spec.max_context) == (4, bundle.manifest.max_context)
     assert (key.engine, key.provider, key.gpu) == (spec.name, spec.provider, spec.gpu)
+
+
+def test_what_onnxruntime_prints_is_not_the_programs_output(
+    machine: Machine, bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints which of CUDA's libraries it does not find, and ``anytime run`` may be piped."""
+    open_cuda(bundle)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "libcudnn was not found\n")
+
+
+def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the engine's own extra."""
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    for provider in (CUDA, TENSORRT_RTX):
+        with pytest.raises(DeviceError, match=rf"cuda-core is not installed: .*'anytime\[{provider.extra}\]'"):
+            opening._open_device(provider)
+
+
+def test_a_state_directory_that_cannot_be_written(
+    desktop: Machine, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT-RTX keeps its kernels there."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EngineError, match=r"cannot be made.*set XDG_STATE_HOME"):
+        open_tensorrt_rtx(bundle)
 
 
 def test_a_session_on_the_plug_in(desktop: Machine, bundle: Bundle, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ of the full context that never moves. A step reads all of that cache, whatever t
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,7 +47,7 @@ def open_cuda(bundle: Bundle) -> GpuEngine:
     """
     graph, module = graph_of(bundle), import_onnxruntime(CUDA)
     check_driver(module, probe())
-    if hasattr(module, "preload_dlls"):
+    with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
         module.preload_dlls()  # from nvidia's packages, where pip has brought them
     device = _open_device(CUDA)
     file, options = bundle.file(graph.file), cuda_options(device.stream)

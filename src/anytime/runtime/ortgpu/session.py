@@ -20,7 +20,7 @@ from anytime.runtime.ortgpu.provider import TENSORRT_RTX, Provider
 
 NO_GRAPH = -1
 _ERRORS = 3  # as a level of logging
-_Work: TypeAlias = Callable[[], None]
+_Call: TypeAlias = tuple[Callable[[], None], SimpleQueue[BaseException | None]]
 
 
 class RunFailed(Exception):
@@ -123,26 +123,26 @@ class _Thread:
     """Does one thing after another, in a thread that ends with its owner."""
 
     def __init__(self) -> None:
-        self._work: SimpleQueue[_Work | None] = SimpleQueue()
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
-        loop = threading.Thread(target=_loop, args=(self._work, self._done), name="anytime-onnxruntime", daemon=True)
-        loop.start()
-        weakref.finalize(self, self._work.put, None)
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        threading.Thread(target=_loop, args=(self._calls,), name="anytime-onnxruntime", daemon=True).start()
+        weakref.finalize(self, self._calls.put, None)
 
-    def call(self, work: _Work) -> None:
+    def call(self, work: Callable[[], None]) -> None:
         """Raises: RunFailed: with what it raised."""
-        self._work.put(work)
-        error = self._done.get()
+        done: SimpleQueue[BaseException | None] = SimpleQueue()  # of its own: Ctrl-C may end a wait early
+        self._calls.put((work, done))
+        error = done.get()
         if error is not None:
             raise RunFailed(str(error).strip()) from error
 
 
-def _loop(work: SimpleQueue[_Work | None], done: SimpleQueue[BaseException | None]) -> None:
-    while (one := work.get()) is not None:
+def _loop(calls: SimpleQueue[_Call | None]) -> None:
+    while (call := calls.get()) is not None:
+        work, done = call
         try:
-            one()
+            work()
         except BaseException as error:
             done.put(error)
         else:
             done.put(None)
-        del one  # it holds the session, which may go now
+        del work, call  # they hold the session, which may go now
