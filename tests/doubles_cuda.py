@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anytime.runtime.trt.device import RowCopy
+from anytime.runtime.gpu.device import RowCopy
 from tests.doubles_trt import BASE, CudaFailure, FakeDevice
 
 KERNEL = object()

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from anytime.runtime.trt.device import ALIGNMENT, RowCopy
+from anytime.runtime.gpu.device import ALIGNMENT, RowCopy
 from anytime.testing import Script
 
 BASE = 1 << 20  # address of the first byte
@@ -33,7 +33,7 @@ class CudaFailure(Exception):
 
 
 class FakeDevice:
-    """See ``anytime.runtime.trt.device.Device``."""
+    """See ``anytime.runtime.gpu.device.Device``."""
 
     package = "double 1"
     name = "Double"

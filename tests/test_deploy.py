@@ -93,12 +93,13 @@ def test_tensorrt_is_for_devices_that_have_it_and_bundles_with_its_graph(bundle:
     assert (_engine(device, bundle), _engine(plain, both)) == ("onnxruntime", "onnxruntime")
 
 
-def test_an_engine_that_cannot_be_there_is_refused(plan: Plan, tmp_path: Path) -> None:
-    """Parameters that ask for TensorRT, where the target has no GPU and the bundle no graph for it."""
+@pytest.mark.parametrize("engine", ["tensorrt", "cuda", "tensorrt-rtx"])
+def test_an_engine_that_cannot_be_there_is_refused(plan: Plan, tmp_path: Path, engine: str) -> None:
+    """Parameters that ask for a GPU, where the target has no GPU and the bundle no graph for it."""
     params = tmp_path / "robot.yaml"
-    params.write_text("/**: {ros__parameters: {engine: tensorrt}}")
+    params.write_text("/**: {ros__parameters: {engine: " + engine + "}}")
     own = Plan(bundle=None, target=TARGET, python=PYTHON, wheels=plan.wheels, params=params)
-    with pytest.raises(DeployError, match=r"asks for the engine tensorrt.*has onnxruntime"):
+    with pytest.raises(DeployError, match=rf"asks for the engine {engine}, .*has onnxruntime"):
         deploy(own, tmp_path / "own")
 
 

@@ -119,7 +119,7 @@ def test_only_the_clock_reads_the_time(path: Path) -> None:
 def test_import_anytime_pulls_in_nothing_heavy() -> None:
     """A robot that imports anytime loads no torch, no exporter, no TensorRT, no ROS and no command line."""
     heavy = ["torch", "transformers", "optimum", "onnx", "rclpy", "cyclonedds", "rosbags", "mcap", "typer"]
-    heavy += ["tensorrt", "cuda", "pycuda", "anytime.runtime.trt"]
+    heavy += ["tensorrt", "cuda", "pycuda", "anytime.runtime.gpu", "anytime.runtime.trt", "anytime.runtime.ortgpu"]
     code = f"import sys, anytime; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -131,7 +131,7 @@ def test_a_bundle_without_graphs_for_tensorrt_is_refused(device: Any, tmp_path: 
 def test_the_note_beside_a_plan_says_what_it_is(bundle: Bundle, device: Any) -> None:
     """Versions, GPU, graph with its weights, options and the plan's own hash; its name is the hash of the rest."""
     device()
-    file = build_plan(bundle, PlanOptions(rows=2, chunk=16))
+    file = build_plan(bundle, PlanOptions(rows=3, chunk=16))
     sidecar = msgspec.json.decode(file.with_suffix(".json").read_bytes(), type=Sidecar)
     graph = tensorrt_graph(bundle, "10.16.1.11")
     assert sidecar == Sidecar(
@@ -139,7 +139,7 @@ def test_the_note_beside_a_plan_says_what_it_is(bundle: Bundle, device: Any) -> 
         compute_capability="8.7",
         graph_sha256=graph_sha256(bundle.manifest, graph),
         bundle=bundle.id,
-        options=PlanOptions(rows=2, chunk=16),
+        options=PlanOptions(rows=3, chunk=16),
         plan_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
     )
     assert file == plans_dir(bundle) / f"{sidecar.key()}.plan"
@@ -191,7 +191,7 @@ def test_timings_are_kept_for_the_next_build(bundle: Bundle, device: Any) -> Non
     """In the state directory, apart for every version and GPU; TensorRT says whether it knows them."""
     trt = device()
     build_plan(bundle, PlanOptions())
-    build_plan(bundle, PlanOptions(rows=2))
+    build_plan(bundle, PlanOptions(rows=3))
     assert trt.timings == [b"", b"+measured"]
     assert (state_dir() / "timing-10.16.1.11-8.7.cache").read_bytes() == b"+measured" * 2
 
@@ -239,7 +239,7 @@ def test_a_driver_too_old_for_tensorrt_is_named(bundle: Bundle, device: Any) -> 
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [(PlanOptions(rows=0), "rows"), (PlanOptions(rows=65), "rows"), (PlanOptions(chunk=0), "chunk")],
+    [(PlanOptions(rows=2), "rows"), (PlanOptions(rows=17), "rows"), (PlanOptions(chunk=0), "chunk")],
 )
 def test_options_that_make_no_plan_are_refused(options: PlanOptions, name: str, bundle: Bundle) -> None:
     """By name and value, before a GPU is looked for."""

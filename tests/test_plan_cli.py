@@ -22,9 +22,9 @@ def export(*arguments: object) -> Result:
 def test_a_plan_is_built_of_a_bundle(bundle: Bundle, device: Any) -> None:  # noqa: F811
     """With a bundle in the place of the checkpoint; the options reach TensorRT, and the plan's file is printed."""
     trt = device("10.3.0")
-    result = export(bundle.path, "--rows", 2, "--chunk", 16, "--version-compatible", "--hardware-compatible")
+    result = export(bundle.path, "--rows", 3, "--chunk", 16, "--version-compatible", "--hardware-compatible")
     assert result.exit_code == 0, result.output
-    assert trt.profiles[0]["input_ids"] == ([1, 1], [1, 1], [2, 1])
+    assert trt.profiles[0]["input_ids"] == ([1, 1], [1, 1], [3, 1])
     assert trt.profiles[1]["input_ids"] == ([1, 1], [1, 16], [1, 16])
     assert trt.config["flag"] == "version compatible"
     (file,) = plan.plans_dir(bundle).glob("*.plan")

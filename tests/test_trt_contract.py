@@ -10,10 +10,11 @@ import pytest
 
 from anytime.bundle import Bundle
 from anytime.runtime.engine import Burst, Engine, Row
+from anytime.runtime.gpu.consistent import check_consistent
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.loading import open_bundle
 from anytime.runtime.trt.adapter import TensorRT
-from anytime.runtime.trt.consistent import check_consistent
-from anytime.runtime.trt.engine import TrtEngine
+from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import find_plan
 from tests.checkpoints import save_checkpoint
 from tests.doubles_trt import FakeDevice, Run, Shapes, make_tensorrt
@@ -63,7 +64,7 @@ def runs_of(file: Path) -> type[Run]:
     return GraphRun
 
 
-def engine_of(bundle: Bundle, update: str) -> tuple[TrtEngine, FakeDevice]:
+def engine_of(bundle: Bundle, update: str) -> tuple[GpuEngine, FakeDevice]:
     kv = bundle.manifest.kv
     shapes = Shapes(
         chunk=32,
@@ -78,7 +79,7 @@ def engine_of(bundle: Bundle, update: str) -> tuple[TrtEngine, FakeDevice]:
     version = VERSIONS[update]
     plan, device = find_plan(bundle, version, "8.7"), FakeDevice()
     made = make_tensorrt(weighed, version, kind=runs_of(bundle.file(plan.graph.file)))
-    return TrtEngine(bundle, plan, TensorRT(made), device), device
+    return trt_engine(bundle, plan, TensorRT(made), device), device
 
 
 def everything(engine: Engine) -> list[Any]:
@@ -111,7 +112,7 @@ def test_the_engine_runs_what_export_writes(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     engine, device = engine_of(exported, update)
     assert engine.spec.provider == f"double 1, {update}, graphs"
-    check_consistent(engine)
+    check_consistent(engine, "")
     device.log.clear()
     found, expected = everything(engine), everything(open_bundle(exported.path, threads=1).engine)
     assert {"launch", "enqueue", "copy_rows"} <= set(device.log)

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from anytime.bundle import Bundle
 from anytime.errors import DeviceError, EngineError
 from anytime.runtime.engine import Burst, Row
-from anytime.runtime.trt import device
-from anytime.runtime.trt.device import RowCopy
+from anytime.runtime.gpu import device
+from anytime.runtime.gpu.device import RowCopy
 from tests import doubles_cuda
 from tests.doubles_trt import CudaFailure, FakeDevice, Shapes
 from tests.trt import make_engine, trt_bundle, weighed
@@ -40,7 +40,7 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     for name, double in make(gpu).items():
         monkeypatch.setitem(sys.modules, name, double)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: doubles_cuda.driver_library(gpu))
-    name = f"anytime.runtime.trt.{module}"
+    name = f"anytime.runtime.gpu.{module}"
     sys.modules.pop(name, None)
     monkeypatch.setattr(device, "_installed", lambda package: package == request.param)
     yield device.open_device(), gpu
@@ -171,7 +171,7 @@ def test_without_a_driver_cuda_core_is_refused_in_words() -> None:
     pytest.importorskip("cuda.core")
     if Path("/dev/nvidia0").exists():
         pytest.skip("there is a GPU")
-    from anytime.runtime.trt.device_cuda import open_gpu
+    from anytime.runtime.gpu.device_cuda import open_gpu
 
     with pytest.raises(DeviceError, match=r"cuda.core .* cannot use the GPU"):
         open_gpu()
@@ -181,7 +181,8 @@ def test_nothing_of_a_gpu_is_imported_before_it_is_asked_for() -> None:
     """Loading and running the reference on the CPU imports neither CUDA nor TensorRT, nor our engine on them."""
     code = (
         "import sys; from anytime.runtime.loading import open_bundle; open_bundle(None, 1); "
-        "print(*[n for n in sys.modules if n.split('.')[0] in ('cuda', 'pycuda', 'tensorrt') or '.trt' in n])"
+        "gpus = ['cuda', 'pycuda', 'tensorrt', *('anytime.runtime.' + name for name in ('trt', 'ortgpu', 'gpu'))]; "
+        "print(*[n for n in sys.modules if any(n == gpu or n.startswith(gpu + '.') for gpu in gpus)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -1,4 +1,4 @@
-"""The engine on TensorRT, on doubles of a GPU and of TensorRT: what is promised of engines, and how the GPU is used."""
+"""The engines on a GPU, on doubles of it, of TensorRT and of ONNX Runtime: what is promised, and how it is used."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from anytime.bundle import Bundle
 from anytime.errors import EngineError, StepTerminated
 from anytime.ext.latency import Latency
 from anytime.runtime.engine import Burst, Engine, Health, Row, Seq, Snapshot
-from anytime.runtime.trt.engine import TrtEngine, pieces
-from anytime.runtime.trt.memory import MOST_LOGITS
+from anytime.runtime.gpu.engine import GpuEngine, pieces
+from anytime.runtime.gpu.memory import MOST_LOGITS
 from anytime.testing import MockClock, ScriptedEngine
 from tests.doubles_trt import FakeDevice, Shapes
+from tests.ortgpu import make_ort_engine
 from tests.trt import make_engine, trt_bundle, weighed
 
 KINDS = {
@@ -29,7 +30,7 @@ KINDS = {
     "first-logit-on-device": (Shapes(first_logit_on_host=False), True),
 }
 PROMPT = [1, 40, 41, 42, 43, 44]
-Made = tuple[TrtEngine, FakeDevice]
+Made = tuple[GpuEngine, FakeDevice]
 
 
 @pytest.fixture
@@ -38,8 +39,10 @@ def trt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     return trt_bundle(tmp_path / "trt")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, "onnxruntime"])
 def made(request: pytest.FixtureRequest, trt: Bundle) -> Made:
+    if request.param == "onnxruntime":
+        return make_ort_engine(trt)[:2]
     shapes, graphs = KINDS[request.param]
     return make_engine(trt, shapes, device=FakeDevice(graphs=graphs))
 

@@ -12,10 +12,11 @@ from anytime.bundle import Bundle
 from anytime.errors import BundleError, DeviceError, EngineError, SignatureError
 from anytime.plans import PlanOptions
 from anytime.runtime.engine import Row
-from anytime.runtime.trt import device
+from anytime.runtime.gpu import device
+from anytime.runtime.gpu.consistent import check_consistent
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
-from anytime.runtime.trt.consistent import check_consistent
-from anytime.runtime.trt.engine import TrtEngine
+from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import Plan, find_plan
 from tests.doubles_trt import CudaFailure, FakeDevice, Shapes, make_tensorrt, plan_bytes
 from tests.trt import make_engine, store_plan, trt_bundle, weighed
@@ -27,8 +28,8 @@ def trt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     return trt_bundle(tmp_path / "trt")
 
 
-def opened(bundle: Bundle, plan: Plan, version: str = "10.16.1", gpu: FakeDevice | None = None) -> TrtEngine:
-    return TrtEngine(bundle, plan, TensorRT(make_tensorrt(weighed, version)), gpu or FakeDevice())
+def opened(bundle: Bundle, plan: Plan, version: str = "10.16.1", gpu: FakeDevice | None = None) -> GpuEngine:
+    return trt_engine(bundle, plan, TensorRT(make_tensorrt(weighed, version)), gpu or FakeDevice())
 
 
 # -- the plan
@@ -195,16 +196,16 @@ def test_steps_are_held_to_a_run_at_once(trt: Bundle, update: str) -> None:
     """At start-up; a model that computes something else in steps is refused, or one whose logits are no numbers."""
     engine, device = make_engine(trt, Shapes(update=update))
     device.log.clear()
-    check_consistent(engine)
+    check_consistent(engine, "")
     assert {"launch", "enqueue", "copy_rows"} <= set(device.log)  # captured, queued one by one, and forked
     assert engine.free_rows == engine.spec.max_rows
     calls = itertools.count()
     other, _ = make_engine(trt, Shapes(update=update), script=lambda tokens: next(calls) % 64)
     with pytest.raises(EngineError, match="other logits in steps than at once on this GPU, by 100% of the largest"):
-        check_consistent(other)
+        check_consistent(other, "build the plan again")
     none, _ = make_engine(trt, Shapes(update=update), script=lambda tokens: -1)
     with pytest.raises(EngineError, match="no numbers on this GPU"):
-        check_consistent(none)
+        check_consistent(none, "")
 
 
 # -- the machine

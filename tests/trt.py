@@ -12,8 +12,9 @@ import msgspec
 
 from anytime.bundle import Bundle, Graph, KvLayout
 from anytime.plans import PlanOptions, Sidecar, graph_sha256, plans_dir
+from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.trt.adapter import TensorRT
-from anytime.runtime.trt.engine import TrtEngine
+from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import find_plan
 from anytime.testing import Script
 from tests.conftest import write_bundle
@@ -67,10 +68,10 @@ def make_engine(
     script: Script = weighed,
     device: FakeDevice | None = None,
     spent: Callable[[int, int], None] | None = None,
-) -> tuple[TrtEngine, FakeDevice]:
+) -> tuple[GpuEngine, FakeDevice]:
     """An engine on a plan of these shapes, which is stored."""
     device = device or FakeDevice()
     store_plan(bundle, shapes)
     version = VERSIONS[shapes.update]
     tensorrt: Any = TensorRT(make_tensorrt(script, version, spent))
-    return TrtEngine(bundle, find_plan(bundle, version, "8.7"), tensorrt, device), device
+    return trt_engine(bundle, find_plan(bundle, version, "8.7"), tensorrt, device), device

@@ -37,7 +37,7 @@ assert json.loads(printed)["answer"] == answer.text, printed
 asked = json.dumps({"text": QUESTION, "choices": ACTIONS, "budget_s": 5.0})
 published = subprocess.run([command[0], "node", "--json"], input=asked, check=True, capture_output=True, text=True)
 assert json.loads(published.stdout)["answer"] == answer.text, published
-assert (Path(anytime.__file__).parent / "runtime" / "trt" / "copy_rows.ptx").is_file()
+assert (Path(anytime.__file__).parent / "runtime" / "gpu" / "copy_rows.ptx").is_file()
 for shipped in ("node/anytime_msgs/package.xml", "node/report.html", "deploy/device/install.sh"):
     assert (Path(anytime.__file__).parent / shipped).is_file()
 known = subprocess.run([command[0], "targets", "--json"], check=True, capture_output=True, text=True).stdout

@@ -17,6 +17,7 @@ from anytime.errors import BundleError
 from anytime.ownership import check_owned
 from anytime.signature import trusted_keys
 
+LEAST_ROWS, MOST_ROWS = 3, 16  # of a plan: measuring a latency profile takes 3; every row and width has a graph
 IN_PLACE, APPENDED = "tensorrt>=10.15", "tensorrt>=10.3"  # what each graph needs, the better one first in a manifest
 
 

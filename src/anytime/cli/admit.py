@@ -11,7 +11,7 @@ import typer
 
 from anytime.cli.admitted import Told, print_told, record_of
 from anytime.cli.common import FAILURE, err, measuring, reported
-from anytime.cli.export import Engines
+from anytime.cli.engines import EngineOption, Engines
 from anytime.cli.taskfile import read_tasks, where
 from anytime.errors import ProfileError, TaskFileError, UsageError
 from anytime.runtime.loading import Loaded, find_profile, forecast_of, open_bundle
@@ -30,9 +30,7 @@ def admit(
     bundle: Annotated[Path | None, typer.Option(help="A bundle; default: the reference.", show_default=False)] = None,
     target: Annotated[str, typer.Option(help="The device; another needs --estimate.")] = THIS_MACHINE,
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
-    engine: Annotated[
-        Engines, typer.Option(help="What runs it; tensorrt needs a plan built here.")
-    ] = Engines.onnxruntime,
+    engine: EngineOption = Engines.onnxruntime,
     profile: Annotated[Path | None, typer.Option(help="Use this latency profile.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Accept another key, or no measurement.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

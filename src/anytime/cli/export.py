@@ -15,7 +15,7 @@ from anytime.errors import DeviceError, UsageError
 from anytime.plans import PlanOptions
 
 
-class Engines(str, Enum):
+class Graphs(str, Enum):
     """What ``--engine`` takes."""
 
     onnxruntime = "onnxruntime"
@@ -73,9 +73,9 @@ def export(
         ),
     ] = None,
     engine: Annotated[
-        Engines,
+        Graphs,
         typer.Option(help="tensorrt: graphs for it in the bundle, too, and a plan where there is a GPU."),
-    ] = Engines.onnxruntime,
+    ] = Graphs.onnxruntime,
     rows: Annotated[int, typer.Option(help="Of a plan: sequences in a decode step, at most.")] = PlanOptions().rows,
     chunk: Annotated[int, typer.Option(help="Of a plan: tokens in a run of a prompt, at most.")] = PlanOptions().chunk,
     version_compatible: Annotated[
@@ -94,7 +94,7 @@ def export(
     With --engine tensorrt, 'anytime export BUNDLE' builds the plan of a bundle on the machine that will run it.
     """
     options = PlanOptions(rows, chunk, version_compatible, hardware_compatible)
-    if engine == Engines.tensorrt and (Path(checkpoint) / MANIFEST).is_file():
+    if engine == Graphs.tensorrt and (Path(checkpoint) / MANIFEST).is_file():
         if out_dir is not None:
             raise UsageError(
                 f"{checkpoint} is a bundle, of which a plan is built for this machine: leave out {out_dir}"
@@ -124,7 +124,7 @@ def export(
             status.update("running the prefix")
             bundle = ship_prefix(bundle, begin, out_dir)
     _describe(bundle)
-    if engine == Engines.tensorrt:
+    if engine == Graphs.tensorrt:
         try:
             _build(bundle, options, timing_cache)
         except DeviceError as error:

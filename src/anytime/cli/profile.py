@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from anytime.cli.common import err, measuring, out, reported
-from anytime.cli.export import Engines
+from anytime.cli.engines import EngineOption, Engines
 from anytime.runtime.loading import Loaded, measure_profile, open_bundle
 from anytime.scheduler.admission import BUDGETS_MS, token_caps
 from anytime.scheduler.clock import NS_PER_MS
@@ -29,9 +29,7 @@ def profile(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle; default: the reference.", show_default=False)] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of one to two minutes.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
-    engine: Annotated[
-        Engines, typer.Option(help="What runs it; tensorrt needs a plan built here.")
-    ] = Engines.onnxruntime,
+    engine: EngineOption = Engines.onnxruntime,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole profile as one JSON object.")] = False,
 ) -> None:
     """Measure prefill and decode speed and store them as this machine's latency profile of BUNDLE."""

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from anytime.cli.common import duration_s, err, measuring, out, reported
-from anytime.cli.export import Engines
+from anytime.cli.engines import EngineOption, Engines
 from anytime.cli.live import live_view
 from anytime.errors import AnswerFormatError, UsageError
 from anytime.runtime.answer import Answer
@@ -43,9 +43,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     policy: Annotated[str, typer.Option(help="How the time is spent: NAME or NAME:SETTING=VALUE,…")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of the engine; default: all cores but one.")] = None,
-    engine: Annotated[
-        Engines, typer.Option(help="What runs it; tensorrt needs a plan built here.")
-    ] = Engines.onnxruntime,
+    engine: EngineOption = Engines.onnxruntime,
     profile: Annotated[Path | None, typer.Option(help="Use this latency profile.")] = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Accept a profile of another key.")] = False,
     speculate: Annotated[bool, typer.Option("--speculate", help="Let the thought guess ahead where it pays.")] = False,

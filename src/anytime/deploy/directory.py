@@ -23,7 +23,12 @@ CHECKSUMS = "SHA256SUMS"
 PARAMETERS = "anytime.yaml"
 _SHIPPED = Path(__file__).parent / "device"
 # What is installed beside the package itself: the engine's extra, answer formats, and reading the parameters.
-_EXTRAS = {"onnxruntime": ("cpu", "grammar", "node"), "tensorrt": ("cpu", "grammar", "node", "tensorrt")}
+_EXTRAS = {
+    "onnxruntime": ("cpu", "grammar", "node"),
+    "tensorrt": ("cpu", "grammar", "node", "tensorrt"),
+    "cuda": ("cuda", "grammar", "node"),
+    "tensorrt-rtx": ("grammar", "node", "tensorrt-rtx"),
+}
 _PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _INSTALLER = "pip"  # few devices have it, and none can fetch it
 
@@ -76,9 +81,9 @@ def deploy(plan: Plan, out: str | os.PathLike[str]) -> Deployed:
     shipped = plan.params or _SHIPPED / PARAMETERS
     parameters = parameters_of(read_parameters(shipped, "/anytime"))
     engine = parameters.engine if plan.params is not None else _engine(target, bundle)
-    if engine == "tensorrt" != _engine(target, bundle):
+    if engine != "onnxruntime" and _engine(target, bundle) == "onnxruntime":
         raise DeployError(
-            f"{shipped} asks for the engine tensorrt, which takes a device with a GPU of NVIDIA's and a bundle with a "
+            f"{shipped} asks for the engine {engine}, which takes a device with a GPU of NVIDIA's and a bundle with a "
             f"graph for it: {target.name!r} is {target.title}, and {bundle.path} has "
             f"{', '.join(graph.runtime for graph in bundle.manifest.graphs)}"
         )

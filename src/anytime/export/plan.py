@@ -16,11 +16,19 @@ import msgspec
 
 from anytime.bundle import Bundle, Graph, state_dir, write_whole
 from anytime.errors import DeviceError, ExportError, SignatureError
-from anytime.plans import PlanOptions, Sidecar, graph_sha256, plans_dir, tensorrt_graph, trusted_plan
+from anytime.plans import (
+    LEAST_ROWS,
+    MOST_ROWS,
+    PlanOptions,
+    Sidecar,
+    graph_sha256,
+    plans_dir,
+    tensorrt_graph,
+    trusted_plan,
+)
 from anytime.targets.gpu import probe
 
 INPUT_IDS, FIRST_LOGIT = "input_ids", "first_logit"
-_MOST_ROWS = 64
 
 
 def build_plan(
@@ -150,8 +158,8 @@ def _profile(builder: Any, network: Any, rows: int, tokens: int) -> Any:
 
 
 def _fitting(options: PlanOptions, bundle: Bundle) -> PlanOptions:
-    if not 1 <= options.rows <= _MOST_ROWS:
-        raise ExportError(f"rows is {options.rows}: a plan takes 1 to {_MOST_ROWS}")
+    if not LEAST_ROWS <= options.rows <= MOST_ROWS:
+        raise ExportError(f"rows is {options.rows}: a plan takes {LEAST_ROWS} to {MOST_ROWS}")
     if options.chunk < 1:
         raise ExportError(f"chunk is {options.chunk}: a run of a prompt has at least one token")
     return msgspec.structs.replace(options, chunk=min(options.chunk, bundle.manifest.max_context))

@@ -34,7 +34,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     use_sim_time: Annotated[bool, Meta(description="Stamps are in the time of /clock, not the system's.")] = False
     bundle: Annotated[str, Meta(description="Directory of the model; empty: the reference reasoner.")] = ""
     threads: Annotated[int, Meta(ge=0, le=1024, description="Threads of the engine; 0: all cores but one.")] = 0
-    engine: Annotated[EngineName, Meta(description="What runs it: onnxruntime, or tensorrt on a GPU.")] = "onnxruntime"
+    engine: Annotated[
+        EngineName, Meta(description="What runs it: onnxruntime, or on a GPU tensorrt, cuda or tensorrt-rtx.")
+    ] = "onnxruntime"
     isolated: Annotated[bool, Meta(description="Think in a process of its own.")] = False
     speculate: Annotated[bool, Meta(description="Let the thought guess ahead where it pays.")] = False
     overload: Annotated[Overload, Meta(description="Who gives way when a topic and goals do not all fit.")] = "degrade"

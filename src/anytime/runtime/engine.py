@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-EngineName: TypeAlias = Literal["onnxruntime", "tensorrt"]
+EngineName: TypeAlias = Literal["onnxruntime", "tensorrt", "cuda", "tensorrt-rtx"]
 
 
 class Health(Enum):

@@ -39,7 +39,7 @@ class Loaded(msgspec.Struct, frozen=True):
 def open_bundle(
     bundle: str | os.PathLike[str] | None, threads: int | None = None, engine: EngineName = "onnxruntime"
 ) -> Loaded:
-    """Open a bundle, by default the reference, with ONNX Runtime on the CPU, or with TensorRT on the GPU.
+    """Open a bundle, by default the reference, with ONNX Runtime on the CPU, or on a GPU.
 
     Raises:
         BundleError, EngineError: it cannot be opened.
@@ -72,9 +72,14 @@ def open_bundle(
 def _engine(name: EngineName, bundle: Bundle, threads: int) -> Engine:
     if name == "onnxruntime":
         return OrtEngine(bundle, threads)
-    from anytime.runtime.trt.engine import open_engine  # who has no GPU loads nothing of it
+    # Who has no GPU loads nothing of these.
+    if name == "tensorrt":
+        from anytime.runtime.trt.engine import open_engine
 
-    return open_engine(bundle)
+        return open_engine(bundle)
+    from anytime.runtime.ortgpu.engine import open_cuda, open_tensorrt_rtx
+
+    return open_cuda(bundle) if name == "cuda" else open_tensorrt_rtx(bundle)
 
 
 def forecast_of(bundle: Bundle) -> Forecast | None:

@@ -109,8 +109,9 @@ class Reasoner:
     ) -> Reasoner:
         """Open a bundle (default: the reference) with its latency profile on this machine.
 
-        ``engine`` runs it: ``onnxruntime`` on the CPU, ``tensorrt`` on an NVIDIA GPU, for which a plan must have been
-        built here (see ``docs/tensorrt.md``). Without a stored profile one is measured first, quickly, which takes some
+        ``engine`` runs it: ``onnxruntime`` on the CPU; on an NVIDIA GPU ``tensorrt``, for which a plan must have been
+        built here (see ``docs/tensorrt.md``), or ONNX Runtime's providers ``cuda`` and ``tensorrt-rtx`` (see
+        ``docs/cuda.md``). Without a stored profile one is measured first, quickly, which takes some
         seconds. ``profile`` names a profile file instead; with ``estimate``, one measured under another key will do.
         ``speculate`` lets a greedy thought guess ahead from what it and the prompt already said; it writes the same
         tokens, sooner where guesses are right, and stops guessing where they are not. ``overload`` says what happens

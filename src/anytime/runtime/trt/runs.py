@@ -15,12 +15,11 @@ import logging
 from collections.abc import Callable
 
 from anytime.errors import EngineError
+from anytime.runtime.gpu.device import Device
+from anytime.runtime.gpu.memory import SHORT, Memory
 from anytime.runtime.trt.adapter import Context, Model
-from anytime.runtime.trt.device import Device, RowCopy
-from anytime.runtime.trt.memory import Memory
 
 DECODE, PREFILL = 0, 1  # optimization profiles
-SHORT = (2, 4, 8, 16)  # tokens of the runs that are captured
 
 
 class Shape:
@@ -103,28 +102,9 @@ class Shape:
         device.upload(memory.inputs, memory.host_inputs[:used])
         self._context.enqueue()
         if memory.layout.appended:
-            device.copy_rows(self._append(row))
+            device.copy_rows(memory.append(row, rows, tokens))
         if tokens == 1:
             device.download(memory.host_logits[:rows], memory.logits)
-
-    def _append(self, row: int) -> RowCopy:
-        """The new keys and values, behind those that the rows hold."""
-        memory, layout = self._memory, self._memory.layout
-        rows, tokens, _ = self._shape
-        return RowCopy(
-            to=memory.cache_table,
-            source=memory.new_table,
-            at=memory.lengths,
-            to_row=row,
-            to_length=layout.context,
-            source_row=0,
-            source_length=tokens,
-            heads=layout.heads,
-            tokens=tokens,
-            units=layout.units,
-            rows=rows,
-            parts=layout.parts,
-        )
 
 
 class Runs:

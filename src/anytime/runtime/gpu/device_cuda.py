@@ -23,7 +23,7 @@ from cuda.core import Device as Gpu
 from cuda.core._utils.cuda_utils import CUDAError  # it has no public name
 
 from anytime.errors import DeviceError
-from anytime.runtime.trt.device import KERNEL, THREADS, RowCopy, kernel_code
+from anytime.runtime.gpu.device import KERNEL, THREADS, RowCopy, kernel_code
 
 
 def open_gpu() -> CudaDevice:

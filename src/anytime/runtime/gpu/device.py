@@ -120,7 +120,7 @@ def open_device() -> Device:
     """
     for package, module in (("cuda.core", "device_cuda"), ("pycuda", "device_pycuda")):
         if _installed(package):
-            opened: Device = import_module(f"anytime.runtime.trt.{module}").open_gpu()
+            opened: Device = import_module(f"anytime.runtime.gpu.{module}").open_gpu()
             return opened
     raise DeviceError("neither cuda-core nor pycuda is installed: pip install 'anytime[tensorrt]'")
 

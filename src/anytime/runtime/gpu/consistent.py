@@ -11,10 +11,11 @@ _TOKENS = 20  # more than the longest run that is captured has
 _TOLERANCE = 0.05  # of the largest logit; half precision rounds elsewhere in another order
 
 
-def check_consistent(engine: Engine) -> None:
+def check_consistent(engine: Engine, remedy: str) -> None:
     """Run a few tokens at once, and again in short runs, a fork and single steps, and hold one to the other.
 
     Nothing but the numbers tells whether the cache is updated where it should be, and captured work is what was queued.
+    ``remedy`` is what to do where they differ.
 
     Raises:
         EngineError: they differ, or are no numbers.
@@ -39,5 +40,5 @@ def check_consistent(engine: Engine) -> None:
     if difference > _TOLERANCE:
         raise EngineError(
             f"the same tokens lead to other logits in steps than at once on this GPU, by {difference:.0%} of the "
-            "largest: build the plan again, with another version of TensorRT if that does not help, and report it"
+            f"largest: {remedy}"
         )

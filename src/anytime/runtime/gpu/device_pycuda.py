@@ -12,7 +12,7 @@ import pycuda
 from pycuda import driver
 
 from anytime.errors import DeviceError
-from anytime.runtime.trt.device import KERNEL, THREADS, RowCopy, kernel_code
+from anytime.runtime.gpu.device import KERNEL, THREADS, RowCopy, kernel_code
 
 _ARGUMENTS = "QQQQQQQQQQ"  # of the kernel: 64 bits each
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from anytime.errors import EngineError
 from anytime.runtime.engine import FloatArray
+from anytime.runtime.gpu.device import Device, RowCopy
+from anytime.runtime.gpu.memory import Memory
 from anytime.runtime.rows import choose
-from anytime.runtime.trt.device import Device, RowCopy
-from anytime.runtime.trt.memory import Memory
 
 
 class Cache:
