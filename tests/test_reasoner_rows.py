@@ -62,14 +62,16 @@ class Watched(ScriptedEngine):
 def crowded(
     make_reasoner: MakeReasoner, rows: int = 2, urgent: int = 1, **ask: Any
 ) -> tuple[Reasoner, Watched, list[Pending]]:
-    """Two relaxed requests, the first of which thinks, and behind them urgent ones, while the engine stands still."""
+    """Two relaxed requests that think, and behind them urgent ones, while the engine stands still."""
     script = thinker("ab\n" * 13, lambda n: "left" if n < 20 else "right")
     reasoner, engine, _ = make_reasoner(script, kind=Watched, max_rows=rows)
     assert isinstance(engine, Watched)
-    crowd = [reasoner.submit("what", budget=RELAXED_S, **ASK, **ask)]
+    first = reasoner.submit("what", budget=RELAXED_S, **ASK, **ask)
     assert engine.reached.wait(PATIENCE_S)
-    budgets_s = [0.9 * RELAXED_S, *(URGENT_S * (1 + 0.7 * i) for i in range(urgent))]
-    return reasoner, engine, [*crowd, *(reasoner.submit("what", budget=s, **ASK) for s in budgets_s)]
+    second = reasoner.submit("what", budget=0.9 * RELAXED_S, **ASK)
+    engine.go_on_to(2, 6)
+    budgets_s = [URGENT_S * (1 + 0.7 * i) for i in range(urgent)]
+    return reasoner, engine, [first, second, *(reasoner.submit("what", budget=s, **ASK) for s in budgets_s)]
 
 
 def test_a_row_changes_hands_and_nothing_is_lost(make_reasoner: MakeReasoner) -> None:
@@ -126,7 +128,7 @@ def test_who_cannot_be_moved_fails_alone(make_reasoner: MakeReasoner, failing: s
 
 def test_lines_side_by_side_end_for_their_rows(make_reasoner: MakeReasoner) -> None:
     """Several rows cannot be had back at once: whoever holds them ends, and says so."""
-    _, engine, crowd = crowded(make_reasoner, policy="self-consistency:k=2")
+    _, engine, crowd = crowded(make_reasoner, rows=3, policy="self-consistency:k=2")
     engine.released.set()
     answers = [pending.result() for pending in crowd]
     assert answers[0].valid
@@ -136,17 +138,14 @@ def test_lines_side_by_side_end_for_their_rows(make_reasoner: MakeReasoner) -> N
 
 def test_only_so_many_are_set_aside(make_reasoner: MakeReasoner) -> None:
     """As many as there are rows, for each takes as much memory as a row; beyond, the least urgent ends."""
-    reasoner, engine, crowd = crowded(make_reasoner, urgent=12)
-    aside = list[int]()
-    plain = engine.snapshot
-
-    def counted(seq: Seq) -> Snapshot:
-        aside.append(1 + sum(job.aside is not None for job in reasoner._worker._jobs.values()))
-        return plain(seq)
-
-    engine.snapshot = counted  # type: ignore[method-assign]
+    reasoner, engine, crowd = crowded(make_reasoner)
+    for i, budget_s in ((4, 0.05), (5, 0.03)):
+        engine.go_on_to(i - 1, 4)
+        crowd.append(reasoner.submit("what", budget=budget_s, **ASK))
+    engine.go_on_to(5, 2)
+    assert [pending.job.aside is not None for pending in crowd] == [True, True, False, False, False]
     engine.released.set()
     answers = [pending.result() for pending in crowd]
     assert all(answer.valid for answer in answers)
-    assert max(aside) == 2
-    assert any("row of the engine was needed" in answer.reason for answer in answers)
+    assert "row of the engine was needed" in answers[2].reason
+    assert [answer.stopped for answer in answers[:2]] == ["complete"] * 2
