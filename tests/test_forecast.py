@@ -20,7 +20,8 @@ def forecast() -> Forecast:
     """Thoughts of 100 tokens, give or take 5; a half is right without one, and ever more the further it comes."""
     known = flat_forecast(now=0.5, length=MEAN, later=0.5).calibration
     curve = known.efforts[""]
-    rising = tuple(3.0 if i == 4 else weight for i, weight in enumerate(curve.fresh))  # the share that there is time for
+    share = 4  # the term of what there is time for
+    rising = tuple(3.0 if i == share else weight for i, weight in enumerate(curve.fresh))
     lengths = {kind: (*shape[:3], SPREAD) for kind, shape in curve.length.items()}
     risen = msgspec.structs.replace(curve, fresh=rising, length=lengths)
     return Forecast(msgspec.structs.replace(known, efforts={"": risen}))

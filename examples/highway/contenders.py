@@ -15,18 +15,13 @@ from recipes.reference import drive
 AMPLE_S = 60.0
 WHOLE_THOUGHT = "fixed:tokens=100000"
 INSTANT = "fixed:tokens=0"
-CAUTIOUS = "SLOWER"
 
 
 class Thinker(msgspec.Struct, frozen=True):
-    """A contender that is the reasoner: its policy, its budget in seconds (None: the period), and how sure it must be.
-
-    An answer that is less likely right than ``min_confidence`` gives way to ``CAUTIOUS``.
-    """
+    """A contender that is the reasoner: its policy, and its budget in seconds (None: the period)."""
 
     policy: str
     budget_s: float | None
-    min_confidence: float = 0.0
 
 
 THINKERS = {

@@ -10,14 +10,14 @@ from anytime.errors import NodeError
 from anytime.node.inprocess import Bus, InProcess
 from anytime.node.messages import Decision, Header, Scene, Trace
 from anytime.node.node import Node
-from anytime.node.parameters import ACTIONS, Parameters, parameters_of
+from anytime.node.parameters import Parameters, parameters_of
 from anytime.node.stamps import time_of
 from anytime.runtime.engine import Health
 from anytime.runtime.loading import Loaded
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.profile import LatencyProfile
-from examples.highway.contenders import CAUTIOUS, Said, Thinker
+from examples.highway.contenders import Said, Thinker
 from examples.highway.lockstep import LockstepClock
 from examples.highway.paced import Drawn, PacedEngine, Residuals
 
@@ -34,8 +34,6 @@ def node_parameters(thinker: Thinker, period_s: float) -> Parameters:
             "period_s": period_s,
             "margin_s": MARGIN_S,
             "policy": thinker.policy,
-            "min_confidence": thinker.min_confidence,
-            "fallback": CAUTIOUS,
             "warm_up": 10,
         }
     )
@@ -106,6 +104,6 @@ class SimulatedDriver:
 
 
 def said(stamped_ns: int, over_ns: int, decision: Decision | None, thought: str) -> Said:
-    """What a decision does, be it the model's or the fallback; one that is none, of a scene that was refused, nothing."""
-    action = decision.answer if decision is not None and decision.answer in ACTIONS else None
+    """A fallback is no decision of the model: the one before holds."""
+    action = decision.answer if decision is not None and decision.source != "fallback" else None
     return Said(stamped_ns, over_ns, action, decision, thought)
