@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anytime.runtime.gpu.device import RowCopy
-from tests.doubles_trt import BASE, CudaFailure, FakeDevice
+from tests.doubles_device import BASE, CudaFailure, FakeDevice
 
 KERNEL = object()
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from anytime.runtime.gpu.device import ALIGNMENT
 from anytime.testing import Script
-from tests.doubles_trt import CudaFailure, FakeDevice, Run, Shapes, tensors
+from tests.doubles_device import CudaFailure, FakeDevice
+from tests.doubles_trt import Run, Shapes, tensors
 
 FELL_BACK = (
     "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned to the default CPU EP, but "

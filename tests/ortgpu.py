@@ -16,8 +16,9 @@ from anytime.runtime.ortgpu import provider
 from anytime.runtime.ortgpu.session import open_session
 from anytime.targets.gpu import Gpu
 from anytime.testing import Script
+from tests.doubles_device import FakeDevice
 from tests.doubles_ort import make_onnxruntime
-from tests.doubles_trt import FakeDevice, Shapes
+from tests.doubles_trt import Shapes
 from tests.trt import weighed
 
 APPENDED = Shapes(update="appended", rows=4, chunk=64, context=256)

@@ -24,7 +24,8 @@ from anytime.runtime.prompt import Codec
 from anytime.testing import MockClock
 from tests.conftest import make_profile, thinker
 from tests.doubles import LEFT_OR_RIGHT
-from tests.doubles_trt import FakeDevice, Run
+from tests.doubles_device import FakeDevice
+from tests.doubles_trt import Run
 from tests.ortgpu import make_ort_engine
 from tests.trt import trt_bundle, weighed
 

@@ -17,7 +17,8 @@ from anytime.runtime.trt.adapter import TensorRT
 from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import find_plan
 from tests.checkpoints import save_checkpoint
-from tests.doubles_trt import FakeDevice, Run, Shapes, make_tensorrt
+from tests.doubles_device import FakeDevice
+from tests.doubles_trt import Run, Shapes, make_tensorrt
 from tests.trt import VERSIONS, store_plan, weighed
 
 pytest.importorskip("torch")

@@ -24,7 +24,8 @@ from anytime.runtime.engine import Burst, Row
 from anytime.runtime.gpu import device
 from anytime.runtime.gpu.device import RowCopy
 from tests import doubles_cuda
-from tests.doubles_trt import CudaFailure, FakeDevice, Shapes
+from tests.doubles_device import CudaFailure, FakeDevice
+from tests.doubles_trt import Shapes
 from tests.trt import make_engine, trt_bundle, weighed
 
 FOLDER = Path(device.__file__).parent

@@ -19,7 +19,8 @@ from anytime.runtime.engine import Burst, Engine, Health, Row, Seq, Snapshot
 from anytime.runtime.gpu.engine import GpuEngine, pieces
 from anytime.runtime.gpu.memory import MOST_LOGITS
 from anytime.testing import MockClock, ScriptedEngine
-from tests.doubles_trt import FakeDevice, Shapes
+from tests.doubles_device import FakeDevice
+from tests.doubles_trt import Shapes
 from tests.ortgpu import make_ort_engine
 from tests.trt import make_engine, trt_bundle, weighed
 

@@ -18,7 +18,8 @@ from anytime.runtime.gpu.engine import GpuEngine
 from anytime.runtime.trt.adapter import TensorRT, import_tensorrt
 from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import Plan, find_plan
-from tests.doubles_trt import CudaFailure, FakeDevice, Shapes, make_tensorrt, plan_bytes
+from tests.doubles_device import CudaFailure, FakeDevice
+from tests.doubles_trt import Shapes, make_tensorrt, plan_bytes
 from tests.trt import make_engine, store_plan, trt_bundle, weighed
 
 

@@ -26,7 +26,8 @@ from anytime.targets.gpu import Gpu
 from anytime.testing import MockClock, Script
 from tests.conftest import MS, make_profile, thinker
 from tests.doubles import LEFT_OR_RIGHT, PATIENCE_S
-from tests.doubles_trt import FakeDevice, Shapes, make_tensorrt
+from tests.doubles_device import FakeDevice
+from tests.doubles_trt import Shapes, make_tensorrt
 from tests.trt import make_engine, store_plan, trt_bundle
 
 LONG = thinker("ab\n" * 60, lambda n: "left" if n < 20 else "right")

@@ -18,7 +18,8 @@ from anytime.runtime.trt.engine import trt_engine
 from anytime.runtime.trt.plan import find_plan
 from anytime.testing import Script
 from tests.conftest import write_bundle
-from tests.doubles_trt import FakeDevice, Shapes, make_tensorrt, plan_bytes
+from tests.doubles_device import FakeDevice
+from tests.doubles_trt import Shapes, make_tensorrt, plan_bytes
 
 VERSIONS = {"in-place": "10.16.1", "appended": "10.3.0"}
 GRAPHS = (
