@@ -1,4 +1,4 @@
-"""A double of a GPU: its memory is an array, its addresses are places in it, and what is queued waits for ``finish``."""
+"""A double of a GPU: its memory is an array, its addresses are places in it, what is queued waits for ``finish``."""
 
 from __future__ import annotations
 
