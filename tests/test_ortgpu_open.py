@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from anytime.bundle import Bundle
 from anytime.cli.main import app
-from anytime.errors import BundleError, DeviceError, EngineError, UsageError
+from anytime.errors import BundleError, DeviceError, EngineError, SignatureError, UsageError
 from anytime.runtime.loading import open_bundle
 from anytime.runtime.ortgpu import engine as opening
 from anytime.runtime.ortgpu.engine import layout_of, open_cuda, open_tensorrt_rtx
@@ -108,6 +108,23 @@ def test_a_session_on_the_plug_in(desktop: Machine, bundle: Bundle, tmp_path: Pa
     assert loaded.engine.spec.version == "1.31.1, plug-in 0.5.0"
     open_tensorrt_rtx(bundle)
     assert len(desktop.module.registered) == 1
+
+
+@pytest.mark.parametrize("where", ["folder", "file"])
+def test_with_a_trusted_key_kernels_of_others_are_refused(
+    desktop: Machine, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What the plug-in has compiled is native code that nobody signed; without a key it is taken as ever."""
+    folder = tmp_path / "state" / "anytime" / "tensorrt-rtx-8.9"
+    folder.mkdir(parents=True)
+    kernel = folder / "kernel.cache"
+    kernel.write_bytes(b"code")
+    open_tensorrt_rtx(bundle)
+    monkeypatch.setattr(opening, "trusted_keys", lambda: tmp_path / "keys")
+    open_tensorrt_rtx(bundle)
+    (folder if where == "folder" else kernel).chmod(0o777)
+    with pytest.raises(SignatureError, match="may be written by others"):
+        open_tensorrt_rtx(bundle)
 
 
 def test_the_package_for_the_cpu_is_refused(machine: Machine, bundle: Bundle) -> None:

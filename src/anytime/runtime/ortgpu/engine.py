@@ -11,10 +11,12 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from anytime.bundle import Bundle, Graph, Manifest, state_dir
 from anytime.errors import BundleError, DeviceError, EngineError
+from anytime.ownership import check_owned
 from anytime.plans import PlanOptions
 from anytime.runtime.engine import EngineSpec
 from anytime.runtime.gpu.consistent import check_consistent
@@ -32,6 +34,7 @@ from anytime.runtime.ortgpu.provider import (
 )
 from anytime.runtime.ortgpu.runs import OrtRuns, tensor_names
 from anytime.runtime.ortgpu.session import RunFailed, Session, open_session
+from anytime.signature import trusted_keys
 from anytime.targets.gpu import Gpu, probe
 
 _ROWS = PlanOptions().rows
@@ -59,6 +62,7 @@ def open_tensorrt_rtx(bundle: Bundle) -> GpuEngine:
 
     Raises:
         BundleError, DeviceError, EngineError: as ``open_cuda``.
+        SignatureError: a key is trusted, and others can have written the kernels that it keeps.
     """
     graph, module, gpu = graph_of(bundle), import_onnxruntime(TENSORRT_RTX), probe()
     devices = load_plugin(module, gpu)
@@ -184,13 +188,20 @@ def _open_device(provider: Provider) -> Device:
     return device
 
 
-def _kernels(gpu: Gpu) -> Any:
-    """Where TensorRT-RTX keeps the kernels that it has compiled for a GPU."""
+def _kernels(gpu: Gpu) -> Path:
+    """Where TensorRT-RTX keeps the kernels that it has compiled for a GPU.
+
+    They are native code without a signature. Where a key is trusted, nobody but this user and root may write there.
+    """
     folder = state_dir() / f"tensorrt-rtx-{gpu.compute_capability}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        kept = list(folder.iterdir())
     except OSError as error:
         raise EngineError(
-            f"{folder} cannot be made ({error.strerror}): set XDG_STATE_HOME to a directory you may write to"
+            f"{folder} cannot be made or read ({error.strerror}): set XDG_STATE_HOME to a directory you may write to"
         ) from error
+    if trusted_keys() is not None:
+        for place in (folder, *kept):
+            check_owned(place)
     return folder
