@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from anytime import plans
 from anytime.bundle import Bundle
 from anytime.cli.main import app
 from anytime.errors import BundleError, DeviceError, EngineError, SignatureError, UsageError
@@ -120,7 +121,7 @@ def test_with_a_trusted_key_kernels_of_others_are_refused(
     kernel = folder / "kernel.cache"
     kernel.write_bytes(b"code")
     open_tensorrt_rtx(bundle)
-    monkeypatch.setattr(opening, "trusted_keys", lambda: tmp_path / "keys")
+    monkeypatch.setattr(plans, "trusted_keys", lambda: tmp_path / "keys")
     open_tensorrt_rtx(bundle)
     (folder if where == "folder" else kernel).chmod(0o777)
     with pytest.raises(SignatureError, match="may be written by others"):

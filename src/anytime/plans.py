@@ -56,15 +56,24 @@ def plans_dir(bundle: Bundle) -> Path:
 
 
 def trusted_plan(plan: Path) -> Path:
-    """The plan in this file; where a key is trusted, only if nobody but this user and root can alter it or its note.
+    """The plan in this file, links followed; where a key is trusted, only one that ``check_native`` lets pass.
 
     Raises:
         SignatureError: somebody else can.
     """
-    if trusted_keys() is None:
-        return plan
-    check_owned(plan.with_suffix(".json"))
-    return check_owned(plan)
+    check_native(plan.with_suffix(".json"), plan)
+    return plan.resolve()
+
+
+def check_native(*places: Path) -> None:
+    """Native code that was made on this machine: where a key is trusted, nobody but this user and root may alter it.
+
+    Raises:
+        SignatureError: somebody else can.
+    """
+    if trusted_keys() is not None:
+        for place in places:
+            check_owned(place)
 
 
 def graph_sha256(manifest: Manifest, graph: Graph) -> str:

@@ -16,8 +16,7 @@ from typing import Any
 
 from anytime.bundle import Bundle, Graph, Manifest, state_dir
 from anytime.errors import BundleError, DeviceError, EngineError
-from anytime.ownership import check_owned
-from anytime.plans import PlanOptions
+from anytime.plans import PlanOptions, check_native
 from anytime.runtime.engine import EngineSpec
 from anytime.runtime.gpu.consistent import check_consistent
 from anytime.runtime.gpu.device import UNIT, Device
@@ -34,7 +33,6 @@ from anytime.runtime.ortgpu.provider import (
 )
 from anytime.runtime.ortgpu.runs import OrtRuns, tensor_names
 from anytime.runtime.ortgpu.session import RunFailed, Session, open_session
-from anytime.signature import trusted_keys
 from anytime.targets.gpu import Gpu, probe
 
 _ROWS = PlanOptions().rows
@@ -201,7 +199,5 @@ def _kernels(gpu: Gpu) -> Path:
         raise EngineError(
             f"{folder} cannot be made or read ({error.strerror}): set XDG_STATE_HOME to a directory you may write to"
         ) from error
-    if trusted_keys() is not None:
-        for place in (folder, *kept):
-            check_owned(place)
+    check_native(folder, *kept)
     return folder
