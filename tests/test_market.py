@@ -25,7 +25,6 @@ from tests.conftest import MS
 from tests.doubles import LEFT_OR_RIGHT, flat_forecast
 from tests.test_forecast import forecast
 
-
 # In millionths: the difference of two floats can be so small that there is no slope between them.
 PROBABILITIES = st.integers(0, 10**6).map(lambda millionths: millionths / 10**6)
 
