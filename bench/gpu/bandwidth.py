@@ -7,14 +7,13 @@ driver and no other package, so that every engine on a GPU is held to the same f
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
 import sys
 from typing import Any
 
 import msgspec
 
 from anytime.errors import DeviceError
+from anytime.targets.gpu import Nothing, ask_child
 
 GIB = 1 << 30
 _SHARE = 8  # of the free memory, where that is less than 1 GiB
@@ -52,29 +51,14 @@ class Bandwidth(msgspec.Struct, frozen=True, tag=True):
         return 2 * self.copied_bytes / (min(self.copies_ms) / 1e3)
 
 
-class _Nothing(msgspec.Struct, frozen=True, tag=True):
-    reason: str
-
-
 def bandwidth() -> Bandwidth:
     """Measure it in a child process.
 
     Raises:
         DeviceError: it cannot be measured.
     """
-    places = os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
-    command, env = [sys.executable, "-m", "bench.gpu.bandwidth"], {**os.environ, "PYTHONPATH": places}
-    try:
-        run = subprocess.run(command, capture_output=True, env=env, timeout=_WAIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise DeviceError(f"no copy on the GPU was done in {_WAIT_S:.0f} s: look at it with nvidia-smi") from None
-    lines = run.stdout.splitlines() or [b""]
-    found: Bandwidth | _Nothing
-    try:
-        found = msgspec.json.decode(lines[-1], type=Bandwidth | _Nothing)
-    except msgspec.DecodeError:
-        found = _Nothing(f"copying on the GPU ended with exit code {run.returncode}")
-    if isinstance(found, _Nothing):
+    found = ask_child("bench.gpu.bandwidth", Bandwidth, _WAIT_S)
+    if isinstance(found, Nothing):
         raise DeviceError(f"the bandwidth was not measured: {found.reason}")
     return found
 
@@ -126,11 +110,11 @@ def measure() -> Bandwidth:
     return Bandwidth(total.value, size, copies_ms[_WARM_UP:])
 
 
-def _said() -> Bandwidth | _Nothing:
+def _said() -> Bandwidth | Nothing:
     try:
         return measure()
     except (DeviceError, OSError) as error:
-        return _Nothing(str(error))
+        return Nothing(str(error))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,8 @@ from bench.guarantee.kept import Rows
 CLIENTS = 32
 LOADS = (0.5, 0.9, 1.5, 3.0)
 OURS = "quotas"
-DISCIPLINES = (OURS, *BASELINES)
 IN_PROCESS = f"{OURS}, in one process"
-CONTENDERS = (*DISCIPLINES, IN_PROCESS)
+CONTENDERS = (OURS, *BASELINES, IN_PROCESS)
 BUDGETS_MS = (20.0, 500.0)  # above the floor
 _CAPACITY_QUESTIONS, _LOOSE_S = 60, 5.0
 _LEAD_S = 0.05  # until the first arrival, for the threads to start

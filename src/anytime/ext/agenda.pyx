@@ -96,7 +96,7 @@ cdef class Agenda:
         self._entries[self._find(key)].seated = True
 
     cpdef leave(self, long long key):
-        """Somebody else has its row, until it begins again."""
+        """Somebody else has its row, until it is seated again."""
         self._entries[self._find(key)].seated = False
 
     cpdef spend(self, long long key, long long ns):

@@ -42,7 +42,8 @@ class Market:
         if self._profile is not self._machine.profile or len(self._known) >= _MOST_KNOWN:
             self._profile = self._machine.profile
             self._known.clear()
-        key: tuple[object, ...] = (job.generation, len(job.thought), len(job.bank.found))  # no two under way are alike
+        # No two under way are alike.
+        key: tuple[object, ...] = (job.generation, job.effort, len(job.thought), len(job.bank.found))
         if job.effort is None:
             alike = round(_FINENESS * math.log(likelihood / (1.0 - likelihood)))
             key = (alike, job.prompt_tokens // 16, job.answer.kind, job.answer.answer_steps, job.answered)
