@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 
 KERNELS = {
     "agenda": ["agenda.pyx"],
-    "attention": ["attention.pyx", "attention_op.c"],
+    "attention": ["attention.pyx", "attention_op.c", "attend_4.c", "attend_8.c", "attend_16.c"],
     "drift": ["drift.pyx"],
     "latency": ["latency.pyx"],
     "logits": ["logits.pyx"],

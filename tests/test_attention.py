@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,3 +162,64 @@ def test_a_shape_that_is_never_fused_gives_no_number() -> None:
     shape = Shape(heads=4, kv_heads=2, channels=24, window=-1, rotates=False, norms=False)
     out, *_ = session(shape).run(None, feeds(shape, [5], 1, 1))
     assert np.isnan(out).all()
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(attention.widths()),
+    st.sampled_from([16, 32, 48, 80, 128, 256]),
+    st.lists(st.tuples(st.integers(0, CONTEXT - 1), st.integers(1, CONTEXT)), min_size=1, max_size=32),
+    st.integers(0, 99),
+)
+def test_every_width_of_vectors_is_the_reference(
+    lanes: int, channels: int, looks: list[tuple[int, int]], seed: int
+) -> None:
+    """Whatever vectors a processor has: the same attention to rounding, few queries or many, over any range."""
+    rng = np.random.default_rng(seed)
+    queries = rng.standard_normal((len(looks), channels)).astype(np.float32)
+    keys, values = (rng.standard_normal((CONTEXT, channels)).astype(np.float32) for _ in range(2))
+    froms = np.array([min(start, end - 1) for start, end in looks])
+    ends = np.array([end for _, end in looks])
+    wanted = []
+    for query, start, end in zip(queries.astype(np.float64), froms, ends, strict=True):
+        scores = 0.3 * keys[start:end] @ query
+        weights = np.exp(scores - scores.max())
+        wanted.append(weights / weights.sum() @ values[start:end])
+    attention.attend(queries, froms, ends, keys, values, 0.3, lanes)
+    np.testing.assert_allclose(queries, wanted, rtol=2e-4, atol=2e-5)
+
+
+def test_vectors_are_as_wide_as_the_processors() -> None:
+    """Wider vectors than a processor's own fall apart into single floats, narrower ones waste it."""
+    known = Path("/proc/cpuinfo").read_text()
+    flags = set(next((line for line in known.splitlines() if line.startswith("flags")), "").split())
+    assert attention.widths()[-1] == 4
+    assert 16 not in attention.widths() or "avx512f" in flags
+    assert 8 not in attention.widths() or "avx2" in flags
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"lanes": 5}, "lanes is 5: this processor has vectors of"),
+        ({"queries": np.zeros((33, 16), np.float32)}, "queries are 33 x 16: give 1 to 32"),
+        ({"queries": np.zeros((2, 24), np.float32)}, "a multiple of 16 channels"),
+        ({"keys": np.zeros((9, 16), np.float32)}, "keys are 9 x 16, values 8 x 16: give as many"),
+        ({"froms": np.zeros(1, np.int64)}, "there are 1 froms and 2 ends of 2 queries"),
+        ({"ends": np.array([8, 9])}, r"query 1 looks at \[0, 9\): give a range within 8"),
+        ({"froms": np.array([0, 8])}, r"query 1 looks at \[8, 8\)"),
+    ],
+)
+def test_the_arithmetic_refuses_what_it_would_read_beyond(changed: dict[str, Any], said: str) -> None:
+    """A shape or a range that memory does not hold: a clear error, and nothing is read."""
+    given: dict[str, Any] = {
+        "queries": np.zeros((2, 16), np.float32),
+        "froms": np.zeros(2, np.int64),
+        "ends": np.full(2, 8),
+        "keys": np.zeros((8, 16), np.float32),
+        "values": np.zeros((8, 16), np.float32),
+        "scale": 1.0,
+        "lanes": 4,
+    }
+    with pytest.raises(ValueError, match=said):
+        attention.attend(**(given | changed))

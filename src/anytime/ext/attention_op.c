@@ -6,10 +6,13 @@
  * of the heads' root-mean-square norms [channels]. Outputs: [batch, positions, heads * channels], and the cache, which
  * is the same memory where it is bound to the same memory.
  *
- * The arithmetic is in attend.h.
+ * The arithmetic is in attend_lanes.h.
  */
+#include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "attend.h"
 
@@ -83,6 +86,7 @@ typedef struct {
   const OrtApi *api;
   long heads, kv_heads, window;
   float scale, epsilon;
+  attend_function *attend;
 } Kernel;
 
 /* One run of the operator. */
@@ -149,7 +153,7 @@ static void look(void *data, size_t item) {
     froms[count] = kernel->window > 0 && ends[count] > kernel->window ? ends[count] - kernel->window : 0;
   }
   long offset = (row * kernel->kv_heads + kv_head) * call->context * call->channels;
-  attend(rows, froms, ends, count, call->keys + offset, call->values + offset, call->channels, kernel->scale);
+  kernel->attend(rows, froms, ends, count, call->keys + offset, call->values + offset, call->channels, kernel->scale);
 }
 
 static void *input(const OrtApi *api, OrtKernelContext *context, size_t index) {
@@ -210,7 +214,7 @@ static void compute(void *data, OrtKernelContext *context) {
   };
   long queries = kernel->heads / kernel->kv_heads * call.positions;
   call.blocks = (queries + ROWS - 1) / ROWS;
-  if (call.channels > MOST_CHANNELS || call.channels % LANES != 0) { /* the export fuses no such model */
+  if (call.channels > MOST_CHANNELS || call.channels % MULTIPLE != 0) { /* the export fuses no such model */
     for (long i = 0; i < result[0] * result[1] * result[2]; i++) call.out[i] = NAN;
     return;
   }
@@ -232,6 +236,7 @@ static void *create(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInf
   (void)op;
   if (kernel == NULL) return NULL;
   kernel->api = api;
+  kernel->attend = widest_attend();
   api->KernelInfoGetAttribute_int64(info, "num_heads", &heads);
   api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kv_heads);
   api->KernelInfoGetAttribute_int64(info, "local_window_size", &window);
