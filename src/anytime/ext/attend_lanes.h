@@ -2,8 +2,8 @@
  *
  * One pass over the cache with a running maximum (Milakov and Gimelshein 2018; Dao et al. 2022), in tiles that stay in the
  * first-level cache, for all queries that share a key head. Vectors are the compiler's own (GCC, Clang), so that one source
- * serves x86 and Arm. They must be the processor's own width: wider ones are taken apart into single floats, at a tenth of
- * the speed. So whoever includes this says LANES and the name of the function, ATTEND; see attend.h for who does.
+ * serves x86 and Arm. They have to be as wide as the processor's: for AVX2, GCC 12 takes vectors of 16 apart into single
+ * floats. So whoever includes this says LANES, and ATTEND, the function's name; see attend.h for who does.
  */
 #include <float.h>
 #include <math.h>
