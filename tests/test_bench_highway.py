@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-from anytime.scheduler.clock import NS_PER_MS
 from bench.highway import figures
 from bench.highway.runs import Finished, run_all
 from examples.highway.contenders import reflex
 from examples.highway.episode import AtOnce, Episode, drive
 from examples.highway.setting import Setting
-
-PERIOD_NS = 200 * NS_PER_MS
+from tests.highway_setting import PERIOD_NS, made_up
 
 
 def test_finished_drives_are_not_driven_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,14 +26,24 @@ def test_finished_drives_are_not_driven_again(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("bench.highway.runs.simulated", counted)
     file = tmp_path / "drives.jsonl"
-    run_all(setting, Finished(file, "here"), [("teacher", 0, False), ("slower", 0, False)])
+    run_all(setting, Finished(file, "here"), [("teacher", 0, False), ("slower", 0, False)], 1)
     file.write_text(file.read_text()[:-40])
     finished = Finished(file, "here")
-    run_all(setting, finished, [("teacher", 0, False), ("slower", 0, False), ("teacher", 1, False)])
+    run_all(setting, finished, [("teacher", 0, False), ("slower", 0, False), ("teacher", 1, False)], 1)
     assert driven == [("teacher", 0), ("slower", 0), ("slower", 0), ("teacher", 1)]
     assert Finished(file, "here").episodes == finished.episodes
     with pytest.raises(SystemExit, match="move it away"):
         Finished(file, "there")
+
+
+def test_drives_side_by_side_are_those_driven_alone() -> None:
+    """What other processes simulated is to the last digit what this one does, thoughts included."""
+    brief = made_up(duration_s=0.6)
+    wanted = [(name, seed, False) for seed in range(2) for name in ("instant", "slower")]
+    alone, beside = Finished(None, "here"), Finished(None, "here")
+    run_all(brief, alone, wanted, 1)
+    run_all(brief, beside, wanted, 2)
+    assert beside.episodes == alone.episodes
 
 
 def episodes(name: str, scores: list[float], live: bool = False) -> list[Episode]:

@@ -14,12 +14,11 @@ from anytime.errors import StepTerminated
 from anytime.ext.latency import Latency
 from anytime.node.messages import Scene
 from anytime.runtime.engine import Burst, Row
-from anytime.runtime.loading import open_bundle
 from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
-from anytime.scheduler.profile import Cell, LatencyProfile
 from anytime.testing import MockClock, ScriptedEngine
-from examples.highway.contenders import CONTENDERS, IDM, REFLEXES, THINKERS, Said, reflex, teacher
-from examples.highway.episode import AtOnce, Episode, Moment, OneByOne, drive, period_of, steps_a_period
+from bench.highway.runs import simulated
+from examples.highway.contenders import CONTENDERS, IDM, REFLEXES, Said, teacher
+from examples.highway.episode import AtOnce, Moment, OneByOne, drive, period_of, steps_a_period
 from examples.highway.live import LiveDriver
 from examples.highway.lockstep import LockstepClock
 from examples.highway.paced import Drawn, PacedEngine, residuals_of, slowed
@@ -27,9 +26,7 @@ from examples.highway.recording import Recorder
 from examples.highway.render import svg
 from examples.highway.setting import Setting, pace_for
 from examples.highway.view import panel
-from tests.conftest import make_profile
-
-PERIOD_NS = 200 * NS_PER_MS
+from tests.highway_setting import PERIOD_NS, made_up, profile_of
 
 
 class Late:
@@ -108,14 +105,6 @@ def test_time_passes_only_while_both_wait() -> None:
     waiter.join()
 
 
-def profile_of(latency: Latency, bundle_id: str = "0" * 64) -> LatencyProfile:
-    """A profile whose measurements were 1.0 to 1.5 times what it predicts."""
-    steps = Cell(1, 8, tuple(round(latency.run_ns(1, 8 + i) * (1.0 + 0.1 * (i % 6))) for i in range(60)))
-    runs = tuple(Cell(n, 0, (latency.run_ns(n, 0), round(1.5 * latency.run_ns(n, 0)))) for n in (8, 64))
-    made: LatencyProfile = make_profile(latency, bundle_id)
-    return LatencyProfile(**{**{f: getattr(made, f) for f in made.__struct_fields__}, "steps": (steps,), "runs": runs})
-
-
 def test_a_terminated_run_has_not_run() -> None:
     """A run ends at once and leaves its sequence alone; a burst keeps what it had done by then."""
     profile, clock = profile_of(Latency(0.0, 0.0, 1e6, 0.0, 1e6, 1.0, 1.0)), LockstepClock()
@@ -163,35 +152,21 @@ def test_on_the_usual_machine_a_whole_thought_takes_a_second() -> None:
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
-    """The reference reasoner, as fast as a made-up machine on which a whole thought takes about half a second."""
-    loaded = open_bundle(None, 1)
-    profile = profile_of(Latency(500.0, 2.5e5, 1.4e6, 700.0, 8e5, 1.7, 1.4), loaded.bundle.id)
-    return Setting(loaded, profile, residuals_of(profile), 12.0, 500 * NS_PER_MS, PERIOD_NS)
+    return made_up()
 
 
 def test_a_drive_follows_from_its_seed(setting: Setting) -> None:
     """The same to the last bit a second time, another with another seed; how fast this machine is does not show."""
-    driven = [brief(setting, "reasoner", seed) for seed in (3, 3, 4)]
+    driven = [simulated(setting, "reasoner", seed) for seed in (3, 3, 4)]
     assert driven[0] == driven[1]
     assert driven[0].age_ms != driven[2].age_ms
     assert 0 < driven[0].age_ms <= driven[0].oldest_ms < 200.0
 
 
-def brief(setting: Setting, name: str, seed: int) -> Episode:
-    """The first second and a half of a drive."""
-    if name not in THINKERS:
-        driver = None if name == IDM else AtOnce(reflex(name, seed))
-        return drive(name, seed, PERIOD_NS, driver, duration_s=1.6)
-    thinker = setting.thinker(name, seed)
-    episode = drive(name, seed, PERIOD_NS, OneByOne(thinker), duration_s=1.6)
-    thinker.close()
-    return episode
-
-
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != IDM])
 def test_every_contender_decides(setting: Setting, name: str) -> None:
     """At its pace; but who is given less time than a first answer takes does not come up, and decides nothing."""
-    episode = brief(setting, name, 0)
+    episode = simulated(setting, name, 0)
     if name in ("reasoner-20ms", "reasoner-50ms"):
         assert episode.decisions == 0
         assert episode.held == episode.periods == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
 COMPARED_SEEDS = 300  # of those that figures compare, for a crash in twenty is rare
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
 PACE = "as on a machine X times slower than this one; default: as slow as makes a whole thought take a second"
+PROCESSES = "how many simulate side by side; default: as many as the cores have engines' threads for"
 SEEDS_HELP = f"drives of each; default {SEEDS}, and {COMPARED_SEEDS} of {', '.join(COMPARED)}"
 LIVE = ("reasoner", "instant", "unconstrained")
 
@@ -29,6 +31,9 @@ def options() -> argparse.Namespace:
     wanted.add_argument("--live", type=int, metavar="N", help=f"seeds that are driven live too, default {LIVE_SEEDS}")
     wanted.add_argument("--live-contenders", metavar="NAME,NAME", help=f"who does, default {','.join(LIVE)}")
     wanted.add_argument("--pace", type=float, metavar="X", help=PACE)
+    wanted.add_argument(
+        "--processes", type=int, metavar="N", help="that simulate side by side, default: all cores' worth"
+    )
     wanted.add_argument("--keep", type=Path, metavar="FILE", help="finished drives, a line each; not driven again")
     wanted.add_argument("--profile", type=Path, metavar="FILE", help="another latency profile")
     given = wanted.parse_args()
@@ -36,6 +41,8 @@ def options() -> argparse.Namespace:
     given.live_contenders = chosen(wanted, given.live_contenders, LIVE, tuple(THINKERS))
     if given.pace is not None and given.pace < 1.0:
         wanted.error(f"--pace is {given.pace}: 1 is this machine, and more is slower")
+    if given.processes is not None and given.processes < 1:
+        wanted.error(f"--processes is {given.processes}: at least 1")
     given.seeds = given.seeds or (QUICK_SEEDS if given.quick else None)
     given.live = given.live if given.live is not None else 0 if given.quick else LIVE_SEEDS
     return given
@@ -68,7 +75,7 @@ def main() -> int:
         if given.seeds or seed < SEEDS or name in COMPARED
     ]
     wanted += [(name, seed, True) for seed in range(given.live) for name in given.live_contenders]
-    run_all(setting, finished, wanted)
+    run_all(setting, finished, wanted, given.processes or max(1, (os.cpu_count() or 1) // setting.profile.key.threads))
     episodes = [finished.episodes[key] for key in wanted]
     drives, live = of(episodes, live=False), of(episodes, live=True)
     samples = {"identity": setting.identity, "episodes": [msgspec.to_builtins(one) for one in episodes]}

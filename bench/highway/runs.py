@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -12,7 +15,7 @@ from bench.report import progress
 from examples.highway.contenders import IDM, THINKERS, reflex
 from examples.highway.episode import AtOnce, Episode, OneByOne, drive
 from examples.highway.live import LiveDriver
-from examples.highway.setting import Setting
+from examples.highway.setting import Setting, Told, reopened
 
 Key = tuple[str, int, bool]  # contender, seed, live
 
@@ -56,12 +59,12 @@ class Finished:
 
 def simulated(setting: Setting, name: str, seed: int) -> Episode:
     """One drive in lock-step simulated time."""
+    driving = functools.partial(drive, name, seed, setting.period_ns, pace=setting.pace, duration_s=setting.duration_s)
     if name not in THINKERS:
-        driver = None if name == IDM else AtOnce(reflex(name, seed))
-        return drive(name, seed, setting.period_ns, driver, pace=setting.pace)
+        return driving(None if name == IDM else AtOnce(reflex(name, seed)))
     thinker = setting.thinker(name, seed)
     try:
-        episode = drive(name, seed, setting.period_ns, OneByOne(thinker), pace=setting.pace)
+        episode = driving(OneByOne(thinker))
         return msgspec.structs.replace(episode, refused=thinker.refused)
     finally:
         thinker.close()
@@ -77,13 +80,41 @@ def on_the_wall_clock(setting: Setting, name: str, seed: int) -> Episode:
         driver.close()
 
 
-def run_all(setting: Setting, finished: Finished, wanted: Sequence[Key]) -> None:
-    """Drive what is not finished, in this order: seed by seed, so that a run broken off is still paired."""
+def run_all(setting: Setting, finished: Finished, wanted: Sequence[Key], processes: int) -> None:
+    """Drive what is not finished: the simulated drives side by side, then the live ones, each alone on the machine.
+
+    Seed by seed, so that a run broken off is still paired.
+    """
+    missing = [key for key in wanted if key not in finished.episodes]
     with progress() as bar:
-        task = bar.add_task("driving", total=len(wanted))
-        for name, seed, live in wanted:
-            bar.update(task, description=f"{'live' if live else 'simulated'}, seed {seed}: {name}", refresh=True)
-            if (name, seed, live) not in finished.episodes:
-                one = on_the_wall_clock if live else simulated
-                finished.add(one(setting, name, seed))
-            bar.update(task, advance=1, refresh=True)
+        task = bar.add_task("simulated", total=len(wanted), completed=len(wanted) - len(missing))
+        for episode in _side_by_side(setting, [(name, seed) for name, seed, live in missing if not live], processes):
+            finished.add(episode)
+            bar.update(task, advance=1, description=f"simulated, seed {episode.seed}", refresh=True)
+        for name, seed, live in missing:
+            if live:
+                bar.update(task, description=f"live, seed {seed}: {name}", refresh=True)
+                finished.add(on_the_wall_clock(setting, name, seed))
+                bar.update(task, advance=1, refresh=True)
+
+
+def _side_by_side(setting: Setting, drives: Sequence[tuple[str, int]], processes: int) -> Iterator[Episode]:
+    """Simulated drives in their order. Nothing of what else the machine does reaches simulated time."""
+    if processes == 1 or len(drives) < 2:
+        for name, seed in drives:
+            yield simulated(setting, name, seed)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _open, (setting.told(),)) as pool:
+        yield from pool.map(_one, drives)
+
+
+_opened: list[Setting] = []  # of a process that drives for another
+
+
+def _open(told: Told) -> None:
+    _opened.append(reopened(told))
+
+
+def _one(drive: tuple[str, int]) -> Episode:
+    return simulated(_opened[0], *drive)

@@ -6,6 +6,7 @@ import math
 import random
 import statistics
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +14,7 @@ from anytime.runtime.loading import Loaded, find_profile, open_bundle
 from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.profile import LatencyProfile
 from examples.highway.contenders import THINKERS, teacher
-from examples.highway.episode import LONGEST_PERIOD_NS, AtOnce, Moment, drive, period_of
+from examples.highway.episode import DURATION_S, LONGEST_PERIOD_NS, AtOnce, Moment, drive, period_of
 from examples.highway.paced import Residuals, residuals_of, slowed
 from examples.highway.thinking import SimulatedDriver
 from examples.highway.traffic import scene_of
@@ -23,9 +24,19 @@ _SCENES = 60
 THOUGHT_NS = NS_PER_S  # late by what a car does in five periods
 
 
+class Told(NamedTuple):
+    """What another process needs to know to drive in the same setting."""
+
+    profile: LatencyProfile
+    pace: float
+    thought_ns: int
+    period_ns: int
+    duration_s: float
+
+
 class Setting(msgspec.Struct, frozen=True):
     """``pace``: how many times slower than this machine the simulated one is; ``thought_ns``: the median time of a
-    whole thought on it, which the period follows from.
+    whole thought on it, which the period follows from; ``duration_s``: of a drive without a crash.
     """
 
     loaded: Loaded
@@ -34,6 +45,7 @@ class Setting(msgspec.Struct, frozen=True):
     pace: float
     thought_ns: int
     period_ns: int
+    duration_s: float = DURATION_S
 
     @property
     def identity(self) -> str:
@@ -43,6 +55,9 @@ class Setting(msgspec.Struct, frozen=True):
             f"bundle {profile.key.bundle[:16]}, profile {profile.key.id()} of {profile.created}, pace {self.pace:g}, "
             f"period {self.period_ns} ns"
         )
+
+    def told(self) -> Told:
+        return Told(self.profile, self.pace, self.thought_ns, self.period_ns, self.duration_s)
 
     def thinker(self, name: str, seed: int) -> SimulatedDriver:
         """The contender of this name, in simulated time."""
@@ -63,6 +78,16 @@ def open_setting(pace: float | None = None, profile: Path | None = None) -> Sett
     if pace is None:
         pace = pace_for(_at_pace(loaded, measured, 1.0).thought_ns)
     return _at_pace(loaded, measured, pace)
+
+
+def reopened(told: Told) -> Setting:
+    """The setting that another process has opened.
+
+    Raises:
+        BundleError, EngineError: as ``Reasoner.load``.
+    """
+    profile, *rest = told
+    return Setting(open_bundle(None), profile, residuals_of(profile), *rest)
 
 
 def pace_for(thought_ns: int) -> float:
