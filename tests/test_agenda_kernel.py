@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -58,8 +59,9 @@ def test_the_kernel_decides_as_the_reference(
     assert kernel.pick(rows) == plain.pick(rows)
     for keep in (False, True):
         for without in (-1, *plain.keys()[:2]):
-            question = (now, ready_ns, mandatory_ns, blocking_ns, keep, without)
-            assert kernel.fits(*question) == plain.fits(*question)
+            for running in (-1, *plain.keys()[:2]):
+                question = (now, ready_ns, mandatory_ns, blocking_ns, keep, without, running)
+                assert kernel.fits(*question) == plain.fits(*question)
 
 
 @given(st.lists(ACTIONS, max_size=30), NS, st.integers(0, 200), st.integers(0, 400), st.data())
@@ -123,6 +125,40 @@ def serve(agenda: Agenda, now: int, ready: dict[int, int]) -> int:
     assert now <= ready[key]
     agenda.remove(key)
     return now
+
+
+@given(st.lists(st.tuples(st.integers(50, 2_000), st.integers(0, 60)), min_size=1, max_size=8), st.data())
+def test_whoever_is_admitted_while_a_step_runs_is_served_in_time(
+    requests: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Where that step takes at most ``blocking_ns``, and is counted as part of what its own request needs."""
+    agenda, now, step_ns = Agenda(16), 0, 20
+    ready, came = dict[int, int](), iter(enumerate(requests))
+    while len(agenda) or len(ready) < len(requests):
+        began, running = now, agenda.pick(8)
+        took = data.draw(st.integers(1, step_ns)) if running >= 0 else 0
+        for key, (ready_ns, mandatory_ns) in itertools.islice(came, data.draw(st.integers(running < 0, 2))):
+            ready[key] = ready_ns
+            if agenda.fits(began, ready_ns, mandatory_ns, step_ns * (running >= 0), running=running):
+                agenda.add(key, ready_ns, mandatory_ns)
+        if running >= 0:
+            took = min(took, agenda.mandatory_ns(running))
+            now += took
+            agenda.spend(running, took)
+            if not agenda.mandatory_ns(running):
+                assert now <= ready[running]
+                agenda.remove(running)
+
+
+def test_what_runs_is_part_of_what_its_request_needs() -> None:
+    """A step is not counted twice for those behind its request, and whole for those before it."""
+    agenda = Agenda(4)
+    agenda.add(1, 100, 60)
+    assert agenda.fits(0, 100, 40, 60, running=1)
+    assert not agenda.fits(0, 100, 40, 60)
+    assert not agenda.fits(0, 100, 41, 60, running=1)
+    assert agenda.fits(0, 99, 39, 60, running=1)
+    assert not agenda.fits(0, 99, 40, 60, running=1)
 
 
 def test_a_first_answer_goes_ahead_of_thought() -> None:

@@ -11,9 +11,10 @@ import pytest
 from anytime import Text
 from anytime.errors import BudgetError, PromptError, UsageError
 from anytime.runtime.pending import Pending
+from anytime.runtime.policies.policy import THINK, Following, Plan, Verdict, View
 from anytime.runtime.reasoner import Reasoner
 from anytime.scheduler import batching
-from anytime.scheduler.clock import NS_PER_MS
+from anytime.scheduler.clock import NS_PER_MS, NS_PER_S
 from anytime.testing import MockClock
 from tests.conftest import MakeReasoner
 from tests.doubles import LEFT_OR_RIGHT, PATIENCE_S, HeldEngine, held
@@ -81,6 +82,50 @@ def test_nobody_admitted_is_left_without_an_answer(make_reasoner: MakeReasoner) 
     assert 20 < len(served) < 201
     assert all(answer.valid for answer in served)
     assert all("under way and leave too little" in answer.reason for answer in answers if answer not in served)
+
+
+def test_a_prompt_that_runs_is_counted_once(make_reasoner: MakeReasoner) -> None:
+    """Who comes while another's prompt runs is taken in where that and its own fit, and both are answered."""
+    reasoner, engine, _ = held(make_reasoner, hold_at=1)
+    floor_s = reasoner.floor("what", LEFT_OR_RIGHT)
+    first = reasoner.submit("what", budget=1.1 * floor_s, **ASK)
+    assert engine.reached.wait(PATIENCE_S)
+    worker = reasoner._worker
+    mandatory_ns = worker._agenda.mandatory_ns(first.job.generation)
+    both_ns = max(worker._blocking_ns, mandatory_ns) + mandatory_ns + reasoner.profile.delivery_ns
+    assert reasoner.submit("what", budget=both_ns / NS_PER_S - 1e-6, **ASK).job.stopped == "rejected"
+    second = reasoner.submit("what", budget=both_ns / NS_PER_S + 1e-6, **ASK)
+    engine.released.set()
+    assert first.result().valid
+    assert second.result().valid
+
+
+class Measuring(Following):
+    """Notes what room there is, and thinks."""
+
+    def __init__(self) -> None:
+        self.rooms: list[int] = []
+
+    def begin(self, view: View) -> Plan:
+        self.rooms.append(view.room(1))
+        return Plan()
+
+    def judge(self, view: View) -> Verdict:
+        return THINK
+
+
+def test_a_policy_plans_by_the_deadline_of_its_own_request(make_reasoner: MakeReasoner) -> None:
+    """What others are to have is not taken from the room it sees: they may yet leave it."""
+    measuring = Measuring()
+    reasoner, _, _ = held(make_reasoner, hold_at=-1)
+    reasoner.answer("what", budget=0.1, policy=measuring, **ASK)
+    reasoner, engine, _, _ = busy(make_reasoner, budget=0.1, hold_at=3)
+    another = reasoner.submit("what", budget=0.1, policy=measuring, **ASK)
+    engine.released.set()
+    assert another.result().valid
+    alone, crowded = measuring.rooms
+    assert another.job.token_cap < 0.7 * alone
+    assert 0.8 * alone < crowded <= alone
 
 
 def test_optional_time_goes_to_the_higher_priority(make_reasoner: MakeReasoner) -> None:

@@ -123,13 +123,14 @@ cdef class Agenda:
         return news
 
     cpdef bint fits(self, long long now, long long ready_ns, long long mandatory_ns, long long blocking_ns,
-                    bint keep_grants=False, long long without=-1) noexcept:
+                    bint keep_grants=False, long long without=-1, long long running=-1) noexcept:
         """Whether one more request fits, with every mandatory part done in time; O(n).
 
         Optional time counts as taken only with ``keep_grants``. ``blocking_ns`` is what may run before anything can be
-        begun. The request ``without`` is left out.
+        begun; where it is a step of the request ``running``, it is part of what that needs. The request ``without`` is
+        left out.
         """
-        cdef long long demand_ns = now + blocking_ns
+        cdef long long demand_ns = now + blocking_ns, needs_ns
         cdef bint counted = False
         cdef Py_ssize_t i
         for i in range(self._count):
@@ -140,7 +141,8 @@ cdef class Agenda:
                 counted = True
                 if demand_ns > ready_ns:
                     return False
-            demand_ns += self._entries[i].mandatory_ns + (self._entries[i].granted_ns if keep_grants else 0)
+            needs_ns = self._entries[i].mandatory_ns + (self._entries[i].granted_ns if keep_grants else 0)
+            demand_ns += max(0, needs_ns - blocking_ns) if self._entries[i].key == running else needs_ns
             if counted and demand_ns > self._entries[i].ready_ns:
                 return False
         return counted or demand_ns + mandatory_ns <= ready_ns

@@ -311,7 +311,12 @@ class Loop:
         )
 
     def _thought_room(self, width: int) -> int:
-        """Thought tokens that so many lines can each still take, from here, with a close behind them."""
+        """Thought tokens that so many lines can each still take, from here, with a close behind them.
+
+        By the request's own deadline: what others need now they may yet leave, and a thought that was begun with an
+        effort for less, or without probes to end it early, stays such.
+        """
         latency, context = self._machine.latency_of(width), self._team.context
-        spare_ns = self._left_ns() - latency.closing_ns(context, self._close, self._answer_steps)
+        left_ns = self._job.ready_ns - self._machine.clock.now()
+        spare_ns = left_ns - latency.closing_ns(context, self._close, self._answer_steps)
         return latency.think_steps(spare_ns, context, max(0, self._room()))

@@ -108,11 +108,19 @@ class Worker:
         if len(self._jobs) >= MOST_REQUESTS:
             return False
         keep = self._overload == "reject"
-        return not self._jobs or self._agenda.fits(now, job.ready_ns, mandatory_ns, self._blocking_ns, keep)
+        return not self._jobs or self._leaves(now, job.ready_ns, mandatory_ns, keep)
+
+    def _leaves(self, now: int, ready_ns: int, needs_ns: int, keep_grants: bool = False, without: int = -1) -> bool:
+        """Whether those under way leave so much time until then, as things stood when the step that runs was begun."""
+        if not self._current:
+            return self._agenda.fits(now, ready_ns, needs_ns, 0, keep_grants, without)
+        began_ns, running = self._stepped_ns, self._current[0].generation
+        blocking_ns = max(self._blocking_ns, now - began_ns)
+        return self._agenda.fits(began_ns, ready_ns, needs_ns, blocking_ns, keep_grants, without, running)
 
     @property
     def _blocking_ns(self) -> int:
-        """What may pass before the engine looks up again."""
+        """What may pass, from the beginning of the step that runs, before the engine looks up again."""
         return self._stretch_ns(self._current[0]) if self._current else 0
 
     def _stretch_ns(self, job: Job) -> int:
@@ -153,7 +161,7 @@ class Worker:
                 return False
             now, key = self.machine.clock.now(), job.generation
             needs_ns = self._agenda.mandatory_ns(key)
-            fits = ready_ns > now and self._agenda.fits(now, ready_ns, needs_ns, self._blocking_ns, without=key)
+            fits = ready_ns > now and self._leaves(now, ready_ns, needs_ns, without=key)
             if fits:
                 job.ready_ns, self._unshared = ready_ns, True
                 self._agenda.move(key, ready_ns)

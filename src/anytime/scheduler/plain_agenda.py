@@ -86,13 +86,15 @@ class PlainAgenda:
         blocking_ns: int,
         keep_grants: bool = False,
         without: int = -1,
+        running: int = -1,
     ) -> bool:
+        def need_ns(entry: Entry) -> int:
+            """Behind what runs."""
+            need = entry.needs_ns if keep_grants else entry.mandatory_ns
+            return max(0, need - blocking_ns) if entry.key == running else need
+
         newcomer = (ready_ns, mandatory_ns)
-        others = [
-            (entry.ready_ns, entry.needs_ns if keep_grants else entry.mandatory_ns)
-            for entry in self.entries
-            if entry.key != without
-        ]
+        others = [(entry.ready_ns, need_ns(entry)) for entry in self.entries if entry.key != without]
         behind = [other for other in others if other[0] > ready_ns]
         due = [other for other in others if other[0] <= ready_ns]
         served = now + blocking_ns + sum(need for _, need in due)

@@ -50,7 +50,8 @@ class View(msgspec.Struct, frozen=True):
     The prompt asks for ``effort``, one of ``efforts``. ``found`` are the accepted answers, oldest first. ``width``
     lines are being thought, the longest ``tokens`` long; ``ended`` have ended by themselves since the plan began, the
     last one's end taken back ``extended`` times. ``room(width)``: thought tokens that so many lines can each still
-    take. ``spent``: tokens so far, of all thoughts and answers. ``rows`` lines at most can be thought side by side.
+    take by the request's deadline. ``spent``: tokens so far, of all thoughts and answers. ``rows`` lines at most can be
+    thought side by side.
     """
 
     prompt_tokens: int
