@@ -11,6 +11,7 @@ from bench.guarantee.asking import Asked
 from bench.guarantee.concurrent import IN_PROCESS, LOADS, OURS
 from bench.guarantee.disciplines import BASELINES
 from bench.guarantee.gil import Held
+from bench.guarantee.goodput import goodput
 from bench.guarantee.soak import growth
 from bench.intervals import clopper_pearson
 from bench.report import NOT_OBSERVED, Figure
@@ -20,7 +21,7 @@ MOST_LATE, MOST_P999_MS, LEAST_THOUGHT = 0.001, 1.0, 0.95
 MOST_RETURN_MS = 2.0  # behind the GIL's being free
 MOST_GROWTH_MIB = 4.0
 MOST_REJECTED, MOST_REJECTION_MS, LEAST_OF_PEAK = 0.001, 1.0, 0.9
-_RESAMPLES, _BLOCK = 2_000, 20
+_RESAMPLES = 2_000
 
 
 def late(rows: Sequence[Asked]) -> list[bool]:
@@ -185,7 +186,8 @@ def concurrent(crowds: Crowds) -> list[Figure]:
     found = []
     for load in LOADS:
         found += [_lateness(load, name, crowds[load][name]) for name in (OURS, IN_PROCESS)]
-        found += [_goodput(load, baseline, crowds[load]) for baseline in BASELINES]
+        qualities = {name: [row.quality for row in rows] for name, rows in crowds[load].items()}
+        found += [goodput(load, baseline, qualities[OURS], qualities[baseline]) for baseline in BASELINES]
     lightest = crowds[LOADS[0]][OURS]
     rejected = statistics.fmean(row.stopped == "rejected" for row in lightest)
     found.append(
@@ -222,27 +224,3 @@ def rejections_note(times_ms: Sequence[float]) -> str:
     """The rest of their distribution."""
     p99 = float(np.quantile(times_ms, 0.99))
     return f"a rejection: {len(times_ms)} of them, p99 {p99:.3f} ms, at most {max(times_ms):.3f} ms"
-
-
-def _goodput(load: float, baseline: str, rows: dict[str, list[Asked]]) -> Figure:
-    """Quality delivered on time, over the baseline's: the interval of the ratio, by blocks of requests that follow."""
-    low, high = goodput_ratio(rows[OURS], rows[baseline])
-    name = f"{load:g} times capacity: goodput over that of {baseline}, 95 % interval"
-    measured = f"{low:.3f} to {high:.3f}"
-    if load >= 1.5:
-        return Figure(name, measured, "above 1", low > 1.0)
-    return Figure(name, measured, "not below 1", high >= 1.0)
-
-
-def goodput_ratio(ours: Sequence[Asked], theirs: Sequence[Asked]) -> tuple[float, float]:
-    """95 % interval of the ratio of mean qualities, from a bootstrap over blocks of the same requests."""
-    source = np.random.default_rng(0)
-    pairs = np.array([(a.quality, b.quality) for a, b in zip(ours, theirs, strict=True)])
-    blocks = [pairs[i : i + _BLOCK].sum(axis=0) for i in range(0, len(pairs), _BLOCK)]
-    sums = np.array(blocks)
-    ratios = []
-    for _ in range(_RESAMPLES):
-        mine, other = sums[source.integers(len(sums), size=len(sums))].sum(axis=0)
-        ratios.append(mine / max(other, 1e-9))
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return float(low), float(high)
