@@ -29,6 +29,7 @@ evidence: $(VENV)/.test  ## the measurements the documentation quotes, some hour
 	-$(BIN)/python -m bench.reference --json docs/results/reference.json
 	-$(BIN)/python -m bench.deadline --json docs/results/deadline.json
 	-$(BIN)/python -m bench.guarantee --keep build/guarantee.jsonl --json docs/results/guarantee.json
+	-$(BIN)/python -m bench.order --json docs/results/order.json
 	-$(BIN)/python -m bench.guarantee soak --json docs/results/soak.json
 	-$(BIN)/python -m bench.peers --json docs/results/peers.json
 	-$(BIN)/python -m bench.anytime --json docs/results/anytime.json --plot docs/results/anytime.svg

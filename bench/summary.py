@@ -15,6 +15,7 @@ RESULTS = ROOT / "docs" / "results"
 TITLES = {
     "deadline": "On time, with an answer, with the thought that there was time for",
     "guarantee": "Many requests, and bad days",
+    "order": "Whose step is next, in simulated time",
     "soak": "For an hour",
     "reference": "The model gains from thinking",
     "anytime": "The best answer at every deadline",
