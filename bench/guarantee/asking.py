@@ -99,9 +99,15 @@ def waited_ns(reasoner: Reasoner, request: Request) -> int:
     return max(0, returned_ns - answer.deadline_ns)
 
 
+def verdict(question: Question, answer: Answer) -> tuple[bool, bool]:
+    """Whether the model gave an answer that can be one, and whether it is right."""
+    valid = answer.valid and answer.text in (question.choices or (answer.text,))
+    return valid, valid and answer.text == question.answer
+
+
 def seen(request: Request, answer: Answer, returned_ns: int, control_ns: int) -> Asked:
     lateness_ns = max(0, returned_ns - answer.deadline_ns)
-    valid = answer.valid and answer.text in (request.question.choices or (answer.text,))
+    valid, right = verdict(request.question, answer)
     return Asked(
         number=request.number,
         budget_ms=_ms(request.budget_ns),
@@ -110,7 +116,7 @@ def seen(request: Request, answer: Answer, returned_ns: int, control_ns: int) ->
         lateness_ms=_ms(lateness_ns),
         control_ms=_ms(control_ns),
         valid=valid,
-        right=valid and answer.text == request.question.answer,
+        right=right,
         quality=answer.confidence if valid and not lateness_ns else 0.0,
         stopped=answer.stopped,
         source=answer.source,

@@ -22,7 +22,7 @@ from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.profile import LatencyProfile
 from anytime.testing import MockClock
 from bench.contenders import FALLBACK, Request, asked_format
-from bench.guarantee.asking import floors_of
+from bench.guarantee.asking import floors_of, verdict
 from bench.guarantee.concurrent import CLIENTS
 from bench.guarantee.serve_as import choose_by
 from bench.order.remembered import Remembered
@@ -47,10 +47,10 @@ class Machine(msgspec.Struct):
     profile: LatencyProfile
     residuals: Residuals
 
-    def reasoner(self, seed: int = 0) -> tuple[Reasoner, SimulatedEngine, MockClock]:
-        """A new one; the seed is that of its step times."""
+    def reasoner(self) -> tuple[Reasoner, SimulatedEngine, MockClock]:
+        """A new one, whose step times are those of any other."""
         clock = MockClock()
-        engine = SimulatedEngine(self.model, Drawn(self.profile, self.residuals, seed), clock)
+        engine = SimulatedEngine(self.model, Drawn(self.profile, self.residuals, seed=0), clock)
         return Reasoner(engine, self.loaded.codec, self.profile, self.loaded.bundle, clock=clock), engine, clock
 
     def floors(self, questions: Sequence[Question]) -> dict[str, int]:
@@ -108,10 +108,10 @@ class Crowd:
         pending, question = self._waiting.pop(place), self._arrivals[place][1].question
         self._left.append(pending)
         answer = pending.leave()
-        valid = answer.valid and answer.text in (question.choices or (answer.text,))
+        valid, right = verdict(question, answer)
         self.outcomes[place] = Outcome(
             quality=answer.confidence if valid else 0.0,
-            right=valid and answer.text == question.answer,
+            right=right,
             stopped=answer.stopped,
             elapsed_ns=self._clock.now() - pending.received_ns,
         )
@@ -140,10 +140,12 @@ def served(
     discipline: str | None,
     thought_ns: int = 0,
     policy: str = "auto",
-    seed: int = 0,
 ) -> list[Outcome]:
-    """What these requests get, each at the instant at which it arrives, by a discipline (None: ours)."""
-    reasoner, engine, clock = machine.reasoner(seed)
+    """What these requests get, each at the instant at which it arrives, by a discipline (None: ours).
+
+    ``thought_ns`` is what a whole request takes, where the discipline goes by that.
+    """
+    reasoner, engine, clock = machine.reasoner()
     with reasoner:
         if discipline is not None:
             choose_by(discipline, thought_ns, reasoner)
