@@ -26,6 +26,7 @@ TITLES = {
     "arm64": "On 64-bit ARM, emulated",
     "gpu": "On an NVIDIA GPU",
     "peers": "The engine beside its peers",
+    "peers-avx2": "The same on a processor without AVX-512",
     "engine": "What the engine adds, and what it saves",
     "precision": "What fewer bits cost",
     "scheduler": "The scheduler's arithmetic",
