@@ -1,9 +1,9 @@
 """``python -m bench.order``: whose step is next? Goodput of many clients under several disciplines, in simulated time.
 
 The requests are drawn as in ``bench.guarantee together``, from seeds of their own. Answers are the model's and time
-is simulated: runs take what the latency profile of this machine predicts, times residuals that were measured, and 0.1 ms
-for Python's own work between them. So differences can be seen which on the wall clock drown in the machine's own unrest.
-Late wake-ups are not in it.
+is simulated: runs take what the latency profile of this machine predicts, times residuals that were measured, and
+0.1 ms for Python's own work between them. So differences can be seen which on the wall clock drown in the machine's
+own unrest. Late wake-ups are not in it.
 """
 
 from __future__ import annotations
