@@ -27,7 +27,6 @@ from bench.report import Figure, Report, parser, progress
 
 ALONE, TOGETHER, SOAK = "alone", "together", "soak"
 PARTS = (ALONE, TOGETHER, *faults.FAULTS, gil.GIL, SOAK)
-TURNS, TURN = 8, 280  # so that 2,000 and more are admitted at every load
 MINUTES, QUICK_MINUTES = 60.0, 0.3
 
 
@@ -76,7 +75,7 @@ def alone(bench: Bench) -> None:
 
 
 def together(bench: Bench) -> None:
-    turns, size = (1, 40) if bench.quick else (TURNS, TURN)
+    turns, size = (1, 40) if bench.quick else (concurrent.TURNS, concurrent.TURN)
     with contextlib.ExitStack() as opened:
         reasoner = opened.enter_context(Reasoner.load())
         kept, floors_ns = bench.kept(reasoner), floors_of(reasoner, bench.questions)

@@ -27,17 +27,18 @@ OURS = "quotas"
 IN_PROCESS = f"{OURS}, in one process"
 CONTENDERS = (OURS, *BASELINES, IN_PROCESS)
 BUDGETS_MS = (20.0, 500.0)  # above the floor
-_CAPACITY_QUESTIONS, _LOOSE_S = 60, 5.0
+TURNS, TURN = 8, 280  # so that 2,000 and more are admitted at every load
+CAPACITY_QUESTIONS, LOOSE_S = 60, 5.0
 _LEAD_S = 0.05  # until the first arrival, for the threads to start
 REJECTIONS, _BURST_S = 200, 0.06
 
 
-def capacity(reasoner: Reasoner, questions: Sequence[Question], count: int = _CAPACITY_QUESTIONS) -> float:
+def capacity(reasoner: Reasoner, questions: Sequence[Question], count: int = CAPACITY_QUESTIONS) -> float:
     """Full thoughts that can be finished in a second, asked one behind the other."""
     drawn = random.Random("capacity").choices(questions, k=count)
     times = []
     for question in drawn:
-        answer, _ = ask(reasoner, Request(0, question, round(_LOOSE_S * NS_PER_S), 0), "until-deadline")
+        answer, _ = ask(reasoner, Request(0, question, round(LOOSE_S * NS_PER_S), 0), "until-deadline")
         times.append(answer.elapsed_s)
     return 1.0 / statistics.fmean(times)
 

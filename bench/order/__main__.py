@@ -19,17 +19,15 @@ from anytime.runtime.questions import Question, read_questions
 from anytime.scheduler.clock import NS_PER_S
 from bench.contenders import Request
 from bench.guarantee.asking import draw
-from bench.guarantee.concurrent import BUDGETS_MS, LOADS, OURS
+from bench.guarantee.concurrent import BUDGETS_MS, CAPACITY_QUESTIONS, LOADS, LOOSE_S, OURS, TURN, TURNS
 from bench.guarantee.disciplines import BASELINES
+from bench.guarantee.faults import QUESTIONS
 from bench.guarantee.goodput import goodput, ratio_interval
 from bench.order.crowd import Machine, Outcome, arriving, machine_of, one_by_one, served
-from bench.report import ROOT, Report, parser, progress
+from bench.report import Report, parser, progress
 
-QUESTIONS = ROOT / "data/questions/drive.test.jsonl"
 ALONE = "alone"  # the same requests, each with the engine to itself
 CONTENDERS = (OURS, *BASELINES, ALONE)
-TURNS, TURN = 8, 280
-_CAPACITY_QUESTIONS, _LOOSE_S = 60, 5
 HEADINGS = ("load", "discipline", "quality", "right", "over least laxity", "95 %", "rejected", "by the deadline")
 Cells = dict[float, dict[str, list[Outcome]]]  # by load and contender, the same requests in the same order
 
@@ -45,8 +43,8 @@ def options() -> argparse.Namespace:
 
 def capacity(machine: Machine, questions: Sequence[Question]) -> float:
     """Full thoughts that can be finished in a second, one behind the other."""
-    budget_ns = _LOOSE_S * NS_PER_S
-    requests = [Request(i, question, budget_ns, 0) for i, question in enumerate(questions[:_CAPACITY_QUESTIONS])]
+    budget_ns = round(LOOSE_S * NS_PER_S)
+    requests = [Request(i, question, budget_ns, 0) for i, question in enumerate(questions[:CAPACITY_QUESTIONS])]
     outcomes = served(machine, one_by_one(requests), None, policy="until-deadline")
     return NS_PER_S / statistics.fmean(outcome.elapsed_ns for outcome in outcomes)
 

@@ -11,7 +11,10 @@ cdef extern from "attend.h":
     ctypedef void attend_function(float **queries, const long *froms, const long *ends, int rows, const float *keys,
                                   const float *values, long channels, float scale) noexcept
     attend_function *attend_of(int lanes)
-    int ROWS, MOST_CHANNELS, MULTIPLE
+    enum:
+        ROWS
+        MOST_CHANNELS
+        MULTIPLE
 
 
 def widths():
@@ -22,7 +25,7 @@ def attend(float[:, ::1] queries, long[::1] froms, long[::1] ends, const float[:
            float scale, int lanes):
     cdef attend_function *kernel = attend_of(lanes)
     cdef Py_ssize_t rows = queries.shape[0], channels = queries.shape[1], context = keys.shape[0], row
-    cdef float *places[32]  # ROWS
+    cdef float *places[ROWS]
     if kernel == NULL:
         raise ValueError(f"lanes is {lanes}: this processor has vectors of {', '.join(map(str, widths()))} floats")
     if not 0 < rows <= ROWS or channels > MOST_CHANNELS or channels % MULTIPLE != 0 or channels == 0:
