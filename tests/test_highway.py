@@ -144,10 +144,11 @@ def test_slower_is_slower_in_all_that_the_engine_does() -> None:
     assert slow.delivery_ns == profile.delivery_ns
 
 
-def test_on_the_usual_machine_a_whole_thought_takes_a_second() -> None:
-    """Where no pace is given; or longer on a machine that is slower than that."""
-    assert pace_for(40 * NS_PER_MS) == 25.0
+def test_on_the_usual_machine_half_a_whole_thought_is_the_longest_period() -> None:
+    """Where no pace is given; a machine slower than that is taken as it is."""
+    assert pace_for(40 * NS_PER_MS) == 10.0
     assert pace_for(1_100 * NS_PER_MS) == 1.0
+    assert period_of(10 * 40 * NS_PER_MS) == PERIOD_NS
 
 
 @pytest.fixture(scope="module")

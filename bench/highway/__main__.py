@@ -9,18 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from bench.highway.figures import COMPARED, figures, live_figures, notes, of, table
+from bench.highway.figures import figures, live_figures, notes, of, table
 from bench.highway.runs import Finished, run_all
 from bench.report import Report, parser
 from examples.highway.contenders import CONTENDERS, THINKERS
 from examples.highway.setting import open_setting
 
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
-COMPARED_SEEDS = 300  # of those that figures compare, for a crash in twenty is rare
+COMPARED_SEEDS = {"reasoner": 600, "instant": 600, "teacher": 600, "unconstrained": 300}  # a crash in twenty is rare
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
-PACE = "as on a machine X times slower than this one; default: as slow as makes a whole thought take a second"
+PACE = "as on a machine X times slower than this one; default: as slow as makes a whole thought take 400 ms"
 PROCESSES = "how many simulate side by side; default: as many as the cores have engines' threads for"
-SEEDS_HELP = f"drives of each; default {SEEDS}, and {COMPARED_SEEDS} of {', '.join(COMPARED)}"
+SEEDS_HELP = f"drives of each; default {SEEDS}, more of {', '.join(COMPARED_SEEDS)}"
 LIVE = ("reasoner", "instant", "unconstrained")
 
 
@@ -31,9 +31,7 @@ def options() -> argparse.Namespace:
     wanted.add_argument("--live", type=int, metavar="N", help=f"seeds that are driven live too, default {LIVE_SEEDS}")
     wanted.add_argument("--live-contenders", metavar="NAME,NAME", help=f"who does, default {','.join(LIVE)}")
     wanted.add_argument("--pace", type=float, metavar="X", help=PACE)
-    wanted.add_argument(
-        "--processes", type=int, metavar="N", help="that simulate side by side, default: all cores' worth"
-    )
+    wanted.add_argument("--processes", type=int, metavar="N", help=PROCESSES)
     wanted.add_argument("--keep", type=Path, metavar="FILE", help="finished drives, a line each; not driven again")
     wanted.add_argument("--profile", type=Path, metavar="FILE", help="another latency profile")
     given = wanted.parse_args()
@@ -70,9 +68,9 @@ def main() -> int:
     finished = Finished(given.keep, setting.identity)
     wanted = [
         (name, seed, False)
-        for seed in range(given.seeds or COMPARED_SEEDS)
+        for seed in range(given.seeds or max(COMPARED_SEEDS.values()))
         for name in given.contenders
-        if given.seeds or seed < SEEDS or name in COMPARED
+        if seed < (given.seeds or COMPARED_SEEDS.get(name, SEEDS))
     ]
     wanted += [(name, seed, True) for seed in range(given.live) for name in given.live_contenders]
     run_all(setting, finished, wanted, given.processes or max(1, (os.cpu_count() or 1) // setting.profile.key.threads))

@@ -15,7 +15,7 @@ from bench.report import progress
 from examples.highway.contenders import IDM, THINKERS, reflex
 from examples.highway.episode import AtOnce, Episode, OneByOne, drive
 from examples.highway.live import LiveDriver
-from examples.highway.setting import Setting, Told, reopened
+from examples.highway.setting import Setting
 
 Key = tuple[str, int, bool]  # contender, seed, live
 
@@ -105,15 +105,15 @@ def _side_by_side(setting: Setting, drives: Sequence[tuple[str, int]], processes
             yield simulated(setting, name, seed)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, _open, (setting.told(),)) as pool:
+    with ProcessPoolExecutor(processes, spawn, _opened_as, (setting,)) as pool:
         yield from pool.map(_one, drives)
 
 
 _opened: list[Setting] = []  # of a process that drives for another
 
 
-def _open(told: Told) -> None:
-    _opened.append(reopened(told))
+def _opened_as(setting: Setting) -> None:
+    _opened.append(setting)
 
 
 def _one(drive: tuple[str, int]) -> Episode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-_LOOK_AGAIN_S = 0.0002
+_LOOK_AGAIN_S = 0.0005
 _STUCK_S = 60.0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -193,7 +195,7 @@ class PacedEngine:
         begun_ns = MONOTONIC.now()
         logits = self._engine.run(rows, generation)
         sizes = [(len(row.tokens), length) for row, length in zip(rows, before, strict=True)]
-        if not self._passed(self._times.runs(sizes, MONOTONIC.now() - begun_ns)):
+        if self._passed([self._times.runs(sizes, MONOTONIC.now() - begun_ns)]) == 0:
             for row, length in zip(rows, before, strict=True):
                 self._engine.truncate(row.seq, length)
             raise StepTerminated("the run was terminated")
@@ -205,13 +207,12 @@ class PacedEngine:
         self._begin(generation)
         before, begun_ns = seq.length, MONOTONIC.now()
         (taken,) = self._engine.extend(bursts, count, generation)
-        for i, step_ns in enumerate(self._times.steps(len(taken), before, MONOTONIC.now() - begun_ns)):
-            if not self._passed(step_ns):
-                self._engine.truncate(seq, before + i)
-                if i == 0:
-                    raise StepTerminated("the run was terminated")
-                return [taken[:i]]
-        return [taken]
+        passed = self._passed(self._times.steps(len(taken), before, MONOTONIC.now() - begun_ns))
+        if passed < len(taken):
+            self._engine.truncate(seq, before + passed)
+            if passed == 0:
+                raise StepTerminated("the run was terminated")
+        return [taken[:passed]]
 
     def span(self, seqs: Sequence[Seq]) -> int | None:
         return self._engine.span(seqs)
@@ -223,10 +224,13 @@ class PacedEngine:
             self._running = generation
             self._stop.clear()
 
-    def _passed(self, span_ns: int) -> bool:
-        """Wait so long; False when it was terminated."""
-        span_ns, self._owed_ns = span_ns + self._owed_ns, 0
-        return not self._clock.wait_until(self._stop, self._clock.now() + span_ns)
+    def _passed(self, spans_ns: Sequence[int]) -> int:
+        """Wait until these spans are over, one behind the other; how many were when they were, or it was terminated."""
+        ends_ns = list(itertools.accumulate(spans_ns, initial=self._clock.now() + self._owed_ns))
+        self._owed_ns = 0
+        if not self._clock.wait_until(self._stop, ends_ns[-1]):
+            return len(spans_ns)
+        return max(0, bisect_right(ends_ns, self._clock.now()) - 1)
 
     def terminate(self, generation: int) -> None:
         with self._lock:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -21,22 +22,14 @@ from examples.highway.traffic import scene_of
 
 _SEEDS = range(1_000_000, 1_000_003)  # of no comparison
 _SCENES = 60
-THOUGHT_NS = NS_PER_S  # late by what a car does in five periods
-
-
-class Told(NamedTuple):
-    """What another process needs to know to drive in the same setting."""
-
-    profile: LatencyProfile
-    pace: float
-    thought_ns: int
-    period_ns: int
-    duration_s: float
+THOUGHT_NS = 2 * LONGEST_PERIOD_NS  # where half a whole thought and the longest period are the same
 
 
 class Setting(msgspec.Struct, frozen=True):
     """``pace``: how many times slower than this machine the simulated one is; ``thought_ns``: the median time of a
     whole thought on it, which the period follows from; ``duration_s``: of a drive without a crash.
+
+    Sent to another process, it opens its bundle anew there.
     """
 
     loaded: Loaded
@@ -56,8 +49,8 @@ class Setting(msgspec.Struct, frozen=True):
             f"period {self.period_ns} ns"
         )
 
-    def told(self) -> Told:
-        return Told(self.profile, self.pace, self.thought_ns, self.period_ns, self.duration_s)
+    def __reduce__(self) -> tuple[Callable[..., Setting], tuple[Any, ...]]:
+        return _reopened, (self.profile, self.pace, self.thought_ns, self.period_ns, self.duration_s)
 
     def thinker(self, name: str, seed: int) -> SimulatedDriver:
         """The contender of this name, in simulated time."""
@@ -68,7 +61,7 @@ class Setting(msgspec.Struct, frozen=True):
 def open_setting(pace: float | None = None, profile: Path | None = None) -> Setting:
     """The reference reasoner with its profile on this machine, slowed down, and the period for that.
 
-    Without a pace, by as much as makes a whole thought take a second.
+    Without a pace, by as much as makes a whole thought take two of the longest periods.
 
     Raises:
         BundleError, EngineError, ProfileError: as ``Reasoner.load``.
@@ -80,13 +73,7 @@ def open_setting(pace: float | None = None, profile: Path | None = None) -> Sett
     return _at_pace(loaded, measured, pace)
 
 
-def reopened(told: Told) -> Setting:
-    """The setting that another process has opened.
-
-    Raises:
-        BundleError, EngineError: as ``Reasoner.load``.
-    """
-    profile, *rest = told
+def _reopened(profile: LatencyProfile, *rest: Any) -> Setting:
     return Setting(open_bundle(None), profile, residuals_of(profile), *rest)
 
 

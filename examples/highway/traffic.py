@@ -2,8 +2,8 @@
 
 highway-env 1.12.1 asks every vehicle for its place in every lane with small matrix products, and compares every pair of
 vehicles for every collision. On straight lanes along x those products are subtractions; within one round of decisions
-nobody moves, so that who is in which lane is worked out once; and only neighbours along the road can collide. A test
-holds the trajectories to those of ``highway-v0``, to the last bit.
+nobody moves, so that who is in which lane is worked out once; only neighbours along the road can collide; and whoever
+keeps to the middle of a lane need not steer. A test holds the trajectories to those of ``highway-v0``, to the last bit.
 """
 
 from __future__ import annotations
@@ -134,8 +134,35 @@ class _Road(Road):
         return pairs
 
 
+class Other(IDMVehicle):  # type: ignore[misc]
+    """A vehicle of the traffic. While it and whoever is ahead head straight on, sines are 0 and cosines 1."""
+
+    def steering_control(self, target_lane_index: Any) -> float:
+        if self.heading == 0.0 and self.position[1] == self.road.network.get_lane(target_lane_index).y:
+            return 0.0
+        return super().steering_control(target_lane_index)  # type: ignore[no-any-return]
+
+    def desired_gap(self, ego_vehicle: Any, front_vehicle: Any = None, projected: bool = True) -> float:
+        straight = ego_vehicle.heading == 0.0 == front_vehicle.heading
+        return super().desired_gap(ego_vehicle, front_vehicle, projected and not straight)  # type: ignore[no-any-return]
+
+    def step(self, dt: float) -> None:
+        if self.heading != 0.0 or self.action["steering"] != 0.0 or self.crashed or self.impact is not None:
+            super().step(dt)
+            return
+        self.timer += dt
+        self.clip_actions()
+        self.position[0] += self.speed * dt
+        self.speed += self.action["acceleration"] * dt
+        self.on_state_update()
+
+
 class Highway(HighwayEnv):
     """``highway-v0`` on a road that looks up less; the same traffic to the last bit."""
+
+    @classmethod
+    def default_config(cls) -> dict[str, Any]:
+        return {**super().default_config(), "other_vehicles_type": f"{__name__}.{Other.__name__}"}
 
     def _create_road(self) -> None:
         super()._create_road()
