@@ -282,6 +282,18 @@ def test_the_meta_reasoner_does_what_pays_most(
     assert job.stopped == {CONTINUE: "complete", STOP: "early", RESTART: "deadline"}[action]
 
 
+def test_the_meta_reasoner_goes_no_further_than_it_was_taught(codec: Codec, profile: LatencyProfile) -> None:
+    """With time to spare, a bandit that restarts whenever it may ends at four whole thoughts' tokens."""
+    known = flat_forecast(0.6, 20).calibration
+    control = {name: (float(name == RESTART), *[0.0] * 11) for name in ACTIONS}
+    forecast = Forecast(msgspec.structs.replace(known, control=control))
+    script = thinker("abcd", lambda n: "left")
+    job, _, _, clock = decode_alone(script, 5_000 * MS, codec, profile, policy=MetaReasoner(), forecast=forecast)
+    assert job.stopped == "complete"
+    assert 80 <= job.thought_tokens + job.answer_tokens < 80 + 20
+    assert clock.now() < 500 * MS
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_has_its_name(name: str) -> None:
     """Each can be made by name; ``auto`` without a calibration thinks until the deadline."""

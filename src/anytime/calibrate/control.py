@@ -15,7 +15,7 @@ from anytime.calibrate.record import Recording
 from anytime.calibrate.replay import Replayer
 from anytime.runtime.bank import Candidate
 from anytime.runtime.forecast import Calibration, Forecast
-from anytime.runtime.policies.meta import ACTIONS, MetaReasoner, context_of, possible, verdict_of
+from anytime.runtime.policies.meta import ACTIONS, MOST_THOUGHTS, MetaReasoner, context_of, possible, verdict_of
 from anytime.runtime.policies.policy import CONCLUDE, Plan, Verdict, View, to_begin
 from anytime.runtime.policies.until import UntilDeadline
 
@@ -40,7 +40,7 @@ def learn(recordings: Sequence[Recording], replayer: Replayer, calibration: Cali
         knowing = replace(replayer, forecast=Forecast(calibration))
         for recording, longest_ns in zip(recordings, whole_ns, strict=True):
             for _ in range(_EPISODES):
-                budget_ns = round(longest_ns * math.exp(rng.uniform(math.log(0.15), math.log(4.0))))
+                budget_ns = round(longest_ns * math.exp(rng.uniform(math.log(0.15), math.log(MOST_THOUGHTS))))
                 exploring = _Exploring(explore, rng.random())
                 outcome = knowing.replay(recording, exploring, budget_ns)
                 for context, action, spent in exploring.taken:

@@ -13,6 +13,7 @@ from anytime.runtime.policies.policy import CONCLUDE, DRAWN, THINK, Plan, Verdic
 from anytime.runtime.policies.vote import final_answers, log_odds, surest
 
 CONTINUE, STOP, RESTART, SWITCH = ACTIONS = ("continue", "conclude", "restart", "switch")
+MOST_THOUGHTS = 4.0  # whole ones that a request's tokens make: further the bandit was not taught
 
 
 class MetaReasoner(msgspec.Struct, frozen=True):
@@ -42,9 +43,13 @@ class MetaReasoner(msgspec.Struct, frozen=True):
 
 
 def possible(view: View) -> list[str]:
-    """The actions there are: a thought that ended does not go on, and one effort has no other."""
+    """The actions there are: a thought that ended does not go on, and one effort has no other.
+
+    Behind ``MOST_THOUGHTS`` none is begun afresh, however much time there is.
+    """
     begun = [CONTINUE] if view.width or not _thought(view) else []
-    return [*begun, STOP, RESTART, *([SWITCH] if len(view.efforts) > 1 else [])]
+    afresh = [RESTART, *([SWITCH] if len(view.efforts) > 1 else [])]
+    return [*begun, STOP, *(afresh if view.spent < MOST_THOUGHTS * view.expected() else [])]
 
 
 def verdict_of(action: str, view: View) -> Verdict:
