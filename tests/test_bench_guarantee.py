@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from pathlib import Path
 
 import pytest
 
+from anytime.scheduler.clock import NS_PER_MS
 from bench.guarantee import figures
 from bench.guarantee.__main__ import options
 from bench.guarantee.asking import Asked, asked
@@ -14,6 +17,7 @@ from bench.guarantee.disciplines import BASELINES, LeastLaxity
 from bench.guarantee.faults import late_by_a_fault, normal_after_recovery
 from bench.guarantee.goodput import ratio_interval
 from bench.guarantee.kept import Kept
+from bench.guarantee.quiet import late_timers_ns, unfit
 from bench.guarantee.soak import growth, told
 
 
@@ -167,6 +171,30 @@ def test_a_part_that_there_is_not_is_refused(given: list[str], capsys: pytest.Ca
     assert f"there is no part {given[-1]!r}: choose among alone, together" in capsys.readouterr().err
     assert options(["gil-held", "--quick"]).parts == ["gil-held"]
     assert options([]).parts == []
+
+
+class Oversleeping:
+    """A clock on which every wait ends so much behind its instant, in turns."""
+
+    def __init__(self, *over_ns: int) -> None:
+        self._now_ns, self._over = 0, itertools.cycle(over_ns)
+
+    def now(self) -> int:
+        return self._now_ns
+
+    def wait_until(self, event: threading.Event, instant_ns: int) -> bool:
+        self._now_ns = instant_ns + next(self._over)
+        return False
+
+
+def test_a_machine_that_is_late_by_itself_is_told_beforehand() -> None:
+    """Timers count that overrun what is kept back for delivery; more than one in a thousand of them void a part."""
+    late_ns = late_timers_ns(Oversleeping(0, NS_PER_MS, 5 * NS_PER_MS), 2 * NS_PER_MS, 300)
+    assert late_ns == [3 * NS_PER_MS] * 100
+    assert unfit(late_ns[:1], 1_000) is None
+    said = unfit(late_ns[:2], 1_000)
+    assert said is not None
+    assert "2 of 1000 bare timers were, by up to 3.0 ms" in said
 
 
 def test_samples_are_measured_once(tmp_path: Path) -> None:

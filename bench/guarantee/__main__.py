@@ -17,8 +17,8 @@ from rich.table import Table
 
 from anytime import Reasoner
 from anytime.runtime.questions import Question, read_questions
-from anytime.scheduler.clock import NS_PER_S
-from bench.guarantee import concurrent, faults, figures, gil, soak, unloaded
+from anytime.scheduler.clock import MONOTONIC, NS_PER_S
+from bench.guarantee import concurrent, faults, figures, gil, quiet, soak, unloaded
 from bench.guarantee.asking import Asked, asked, draw, floors_of, priority_note
 from bench.guarantee.disciplines import BASELINES
 from bench.guarantee.kept import Kept
@@ -183,6 +183,13 @@ RUN: dict[str, Callable[[Bench], None]] = {
 }
 
 
+def _warn_of_the_machine(count: int) -> None:
+    with Reasoner.load() as reasoner:
+        delivery_ns = reasoner.profile.delivery_ns
+    if said := quiet.unfit(quiet.late_timers_ns(MONOTONIC, delivery_ns, count), count):
+        print(said, flush=True)
+
+
 def _each(part: str, cells: Sequence[Any]) -> Iterator[Any]:
     with progress() as bar:
         yield from bar.track(cells, description=part)
@@ -205,6 +212,7 @@ def main() -> int:
     given = options()
     report = Report("guarantee", given.json)
     bench = Bench(given.quick, given.keep, given.minutes)
+    _warn_of_the_machine(quiet.QUICK_WAITS if given.quick else quiet.WAITS)
     for part in given.parts or PARTS[:-1]:
         RUN[part](bench)
     return report.finish(bench.found, bench.samples, bench.table, bench.notes)
