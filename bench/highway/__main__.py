@@ -9,16 +9,17 @@ from pathlib import Path
 
 import msgspec
 
+from anytime.scheduler.clock import NS_PER_MS
 from bench.highway.figures import figures, live_figures, notes, of, table
 from bench.highway.runs import Finished, run_all
 from bench.report import Report, parser
 from examples.highway.contenders import CONTENDERS, THINKERS
-from examples.highway.setting import open_setting
+from examples.highway.setting import THOUGHT_NS, open_setting
 
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
 COMPARED_SEEDS = {"reasoner": 600, "instant": 600, "teacher": 600, "unconstrained": 300}  # a crash in twenty is rare
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
-PACE = "as on a machine X times slower than this one; default: as slow as makes a whole thought take 400 ms"
+PACE = f"as on a machine X times slower than this; default: so that a whole thought takes {THOUGHT_NS // NS_PER_MS} ms"
 PROCESSES = "how many simulate side by side; default: as many as the cores have engines' threads for"
 SEEDS_HELP = f"drives of each; default {SEEDS}, more of {', '.join(COMPARED_SEEDS)}"
 LIVE = ("reasoner", "instant", "unconstrained")
