@@ -37,6 +37,7 @@ evidence: $(VENV)/.test  ## the measurements the documentation quotes, some hour
 	-$(BIN)/python -m bench.node --json docs/results/node.json
 	-$(BIN)/python -m bench.arm64 --json docs/results/arm64.json
 	-$(BIN)/python -m bench.gpu --json docs/results/gpu.json
+	-$(BIN)/python -m bench.age --json docs/results/age.json
 	-$(BIN)/python -m bench.highway --keep build/highway.jsonl --json docs/results/highway.json
 	-$(BIN)/python -m tests.trt_bindings $(CURDIR)/build/trt --builder
 	-ANYTIME_TRT_BINDINGS=$(CURDIR)/build/trt $(BIN)/python -m pytest tests/test_trt_bindings.py

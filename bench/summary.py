@@ -23,6 +23,7 @@ TITLES = {
     "together": "Several questions in one prompt",
     "curve": "Accuracy against the deadline",
     "highway": "In a car that goes on while its driver thinks",
+    "age": "What a decision's age costs at the wheel",
     "arm64": "On 64-bit ARM, emulated",
     "gpu": "On an NVIDIA GPU",
     "peers": "The engine beside its peers",

@@ -184,6 +184,11 @@ def test_every_contender_decides(setting: Setting, name: str) -> None:
         assert episode.oldest_ms > 200.0
 
 
+def test_a_budget_as_long_as_the_period_is_no_other_contender(setting: Setting) -> None:
+    """Its drives would be the same ones."""
+    assert [name for name in CONTENDERS if not setting.own(name)] == ["reasoner-200ms"]
+
+
 def test_idm_drives_by_itself() -> None:
     """Our car is one of highway-env's own, and brakes in dense traffic."""
     episode = drive(IDM, 0, PERIOD_NS, None, duration_s=1.6)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from anytime.scheduler.clock import NS_PER_MS
-from bench.highway.figures import figures, live_figures, notes, of, table
+from bench.highway.figures import ASKED, figures, live_figures, notes, of, table
 from bench.highway.runs import Finished, run_all
 from bench.report import Report, parser
 from examples.highway.contenders import CONTENDERS, THINKERS
@@ -66,11 +66,12 @@ def main() -> int:
         f"a scene every {setting.period_ns / 1e6:.1f} ms",
         flush=True,
     )
+    contenders = [name for name in given.contenders if setting.own(name)]
     finished = Finished(given.keep, setting.identity)
     wanted = [
         (name, seed, False)
         for seed in range(given.seeds or max(COMPARED_SEEDS.values()))
-        for name in given.contenders
+        for name in contenders
         if seed < (given.seeds or COMPARED_SEEDS.get(name, SEEDS))
     ]
     wanted += [(name, seed, True) for seed in range(given.live) for name in given.live_contenders]
@@ -79,7 +80,9 @@ def main() -> int:
     drives, live = of(episodes, live=False), of(episodes, live=True)
     samples = {"identity": setting.identity, "episodes": [msgspec.to_builtins(one) for one in episodes]}
     reached = [*figures(drives), *live_figures(live, drives)]
-    return report.finish(reached, samples, table(drives, live, setting), notes(drives, live, setting))
+    said = notes(drives, live, setting)
+    said += [f"{name} is {ASKED}: the period is as long" for name in given.contenders if name not in contenders]
+    return report.finish(reached, samples, table(drives, live, setting), said)
 
 
 if __name__ == "__main__":

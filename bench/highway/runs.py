@@ -62,7 +62,7 @@ def simulated(setting: Setting, name: str, seed: int) -> Episode:
     driving = functools.partial(drive, name, seed, setting.period_ns, pace=setting.pace, duration_s=setting.duration_s)
     if name not in THINKERS:
         return driving(None if name == IDM else AtOnce(reflex(name, seed)))
-    thinker = setting.thinker(name, seed)
+    thinker = setting.driver(THINKERS[name], seed)
     try:
         episode = driving(OneByOne(thinker))
         return msgspec.structs.replace(episode, refused=thinker.refused)

@@ -89,7 +89,7 @@ def _driver(setting: Setting, given: argparse.Namespace) -> tuple[Driver | None,
         live = LiveDriver(setting, given.driver, given.seed)
         return live, live
     if given.driver in THINKERS:
-        thinker = setting.thinker(given.driver, given.seed)
+        thinker = setting.driver(THINKERS[given.driver], given.seed)
         return OneByOne(thinker), thinker
     return (None if given.driver == IDM else AtOnce(reflex(given.driver, given.seed))), None
 

@@ -15,6 +15,7 @@ from recipes.reference import drive
 AMPLE_S = 60.0
 WHOLE_THOUGHT = "fixed:tokens=100000"
 INSTANT = "fixed:tokens=0"
+WHEN_IN_DOUBT = "auto:sure=0.9"  # a car goes on meanwhile: what is right already is worth more soon than surer later
 
 
 class Thinker(msgspec.Struct, frozen=True):
@@ -25,11 +26,11 @@ class Thinker(msgspec.Struct, frozen=True):
 
 
 THINKERS = {
-    "reasoner": Thinker("auto", None),
-    "reasoner-20ms": Thinker("auto", 0.02),
-    "reasoner-50ms": Thinker("auto", 0.05),
-    "reasoner-100ms": Thinker("auto", 0.1),
-    "reasoner-200ms": Thinker("auto", 0.2),
+    "reasoner": Thinker(WHEN_IN_DOUBT, None),
+    "reasoner-20ms": Thinker(WHEN_IN_DOUBT, 0.02),
+    "reasoner-50ms": Thinker(WHEN_IN_DOUBT, 0.05),
+    "reasoner-100ms": Thinker(WHEN_IN_DOUBT, 0.1),
+    "reasoner-200ms": Thinker(WHEN_IN_DOUBT, 0.2),
     "unconstrained": Thinker(WHOLE_THOUGHT, AMPLE_S),
     "instant": Thinker(INSTANT, None),
 }

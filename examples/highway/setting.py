@@ -14,7 +14,7 @@ import msgspec
 from anytime.runtime.loading import Loaded, find_profile, open_bundle
 from anytime.scheduler.clock import NS_PER_S
 from anytime.scheduler.profile import LatencyProfile
-from examples.highway.contenders import THINKERS, teacher
+from examples.highway.contenders import THINKERS, Thinker, teacher
 from examples.highway.episode import DURATION_S, LONGEST_PERIOD_NS, AtOnce, Moment, drive, period_of
 from examples.highway.paced import Residuals, residuals_of, slowed
 from examples.highway.thinking import SimulatedDriver
@@ -52,10 +52,13 @@ class Setting(msgspec.Struct, frozen=True):
     def __reduce__(self) -> tuple[Callable[..., Setting], tuple[Any, ...]]:
         return _reopened, (self.profile, self.pace, self.thought_ns, self.period_ns, self.duration_s)
 
-    def thinker(self, name: str, seed: int) -> SimulatedDriver:
-        """The contender of this name, in simulated time."""
-        period_s = self.period_ns / NS_PER_S
-        return SimulatedDriver(self.loaded, self.profile, self.residuals, THINKERS[name], period_s, seed)
+    def own(self, name: str) -> bool:
+        """Whether a contender is another than the one whose budget is the period."""
+        return name not in THINKERS or THINKERS[name].budget_s != self.period_ns / NS_PER_S
+
+    def driver(self, thinker: Thinker, seed: int) -> SimulatedDriver:
+        """The reasoner at the wheel, in simulated time."""
+        return SimulatedDriver(self.loaded, self.profile, self.residuals, thinker, self.period_ns / NS_PER_S, seed)
 
 
 def open_setting(pace: float | None = None, profile: Path | None = None) -> Setting:
@@ -99,7 +102,7 @@ def _whole_thought_ns(setting: Setting) -> int:
 
     for seed in _SEEDS:
         drive("teacher", seed, LONGEST_PERIOD_NS, AtOnce(teacher), watch=keep)
-    driver = setting.thinker("unconstrained", 0)
+    driver = setting.driver(THINKERS["unconstrained"], 0)
     now_ns, times = 0, []
     for scene in random.Random(0).sample(scenes, min(_SCENES, len(scenes))):
         said = driver.ask(scene, now_ns, now_ns)
