@@ -27,8 +27,8 @@ from examples.highway.episode import LONGEST_PERIOD_NS, AtOnce, Episode, Moment,
 from examples.highway.setting import Setting, open_setting
 from examples.highway.traffic import scene_of
 
-FIRST_SEED, SEEDS, QUICK_SEEDS = 2_000_000, 100, 1
-DELAYS_MS = (0, 50, 100, 200, 400, 600, 1000)
+FIRST_SEED, SEEDS, QUICK_SEEDS = 2_000_000, 60, 1
+DELAYS_MS = (0, 100, 200, 400, 600, 1000)
 SCENES, QUICK_SCENES, SCENES_OF_A_SEED = 400, 5, 40
 POLICIES = (
     INSTANT,
