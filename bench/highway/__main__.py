@@ -10,18 +10,18 @@ from pathlib import Path
 import msgspec
 
 from anytime.scheduler.clock import NS_PER_MS
-from bench.highway.figures import ASKED, figures, live_figures, notes, of, table
+from bench.highway.figures import ASKED, COMPARED, figures, live_figures, notes, of, table
 from bench.highway.runs import Finished, run_all
 from bench.report import Report, parser
 from examples.highway.contenders import CONTENDERS, THINKERS
 from examples.highway.setting import THOUGHT_NS, open_setting
 
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
-COMPARED_SEEDS = {"reasoner": 600, "instant": 600, "teacher": 600, "unconstrained": 300}  # a crash in twenty is rare
+COMPARED_SEEDS = 300  # of those that the figures compare: one drive in ten or twenty ends in a crash
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
 PACE = f"as on a machine X times slower than this; default: so that a whole thought takes {THOUGHT_NS // NS_PER_MS} ms"
 PROCESSES = "how many simulate side by side; default: as many as the cores have engines' threads for"
-SEEDS_HELP = f"drives of each; default {SEEDS}, more of {', '.join(COMPARED_SEEDS)}"
+SEEDS_HELP = f"drives of each; default {SEEDS}, {COMPARED_SEEDS} of {', '.join(COMPARED)}"
 LIVE = ("reasoner", "instant", "unconstrained")
 
 
@@ -68,12 +68,8 @@ def main() -> int:
     )
     contenders = [name for name in given.contenders if setting.own(name)]
     finished = Finished(given.keep, setting.identity)
-    wanted = [
-        (name, seed, False)
-        for seed in range(given.seeds or max(COMPARED_SEEDS.values()))
-        for name in contenders
-        if seed < (given.seeds or COMPARED_SEEDS.get(name, SEEDS))
-    ]
+    seeds = {name: given.seeds or (COMPARED_SEEDS if name in COMPARED else SEEDS) for name in contenders}
+    wanted = [(name, seed, False) for seed in range(max(seeds.values())) for name in contenders if seed < seeds[name]]
     wanted += [(name, seed, True) for seed in range(given.live) for name in given.live_contenders]
     run_all(setting, finished, wanted, given.processes or max(1, (os.cpu_count() or 1) // setting.profile.key.threads))
     episodes = [finished.episodes[key] for key in wanted]
