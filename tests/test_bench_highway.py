@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.highway import __main__ as main
 from bench.highway import figures
 from bench.highway.runs import Finished, run_all
 from examples.highway.contenders import reflex
@@ -44,6 +46,23 @@ def test_drives_side_by_side_are_those_driven_alone() -> None:
     run_all(brief, alone, wanted, 1)
     run_all(brief, beside, wanted, 2)
     assert beside.episodes == alone.episodes
+
+
+@pytest.mark.parametrize(
+    ("asked", "driven"), [("reasoner-200ms", 1), ("reasoner,reasoner-200ms", 1), ("instant,slower", 2)]
+)
+def test_a_driver_by_two_names_is_driven_once(
+    asked: str, driven: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the period is 200 ms, that budget is the reasoner's; asked for alone it is driven all the same."""
+    monkeypatch.setattr(main, "open_setting", lambda pace, profile: made_up(duration_s=0.4))
+    out = tmp_path / "found.json"
+    options = ["--contenders", asked, "--seeds", "1", "--live", "0", "--processes", "1", "--json", str(out)]
+    monkeypatch.setattr("sys.argv", ["bench.highway", *options])
+    assert main.main() == 0
+    record = json.loads(out.read_text())
+    assert len(record["samples"]["episodes"]) == driven
+    assert ("reasoner-200ms is reasoner" in " ".join(record["notes"])) is (asked == "reasoner,reasoner-200ms")
 
 
 def episodes(name: str, scores: list[float], live: bool = False) -> list[Episode]:

@@ -66,7 +66,7 @@ def main() -> int:
         f"a scene every {setting.period_ns / 1e6:.1f} ms",
         flush=True,
     )
-    contenders = [name for name in given.contenders if setting.own(name)]
+    contenders = [name for name in given.contenders if setting.own(name) or ASKED not in given.contenders]
     finished = Finished(given.keep, setting.identity)
     seeds = {name: given.seeds or (COMPARED_SEEDS if name in COMPARED else SEEDS) for name in contenders}
     wanted = [(name, seed, False) for seed in range(max(seeds.values())) for name in contenders if seed < seeds[name]]
