@@ -42,7 +42,7 @@ class Late:
 
 
 def test_a_late_decision_lets_the_one_before_hold() -> None:
-    """What takes 500 ms is in force from the first step behind that, and until then IDLE is."""
+    """What takes 500 ms is in force from then on, and until then IDLE is."""
     seen: list[tuple[int, str]] = []
 
     def watch(moment: Moment) -> None:
@@ -50,11 +50,20 @@ def test_a_late_decision_lets_the_one_before_hold() -> None:
 
     thinker = Late("SLOWER", [500])
     episode = drive("unconstrained", 1, PERIOD_NS, OneByOne(thinker), duration_s=1.0, watch=watch)
-    assert [at for at, action in seen if action == "IDLE"] == [0, 66, 133, 200, 266, 333, 400, 466]
-    assert all(action == "SLOWER" for at, action in seen if at >= 500)
+    assert [at for at, action in seen if action == "IDLE"] == [0, 66, 133, 200, 266, 333, 400]
+    assert all(action == "SLOWER" for at, action in seen if at >= 466)  # the step from there was cut in two at 500
     assert (episode.periods, episode.decisions, episode.held, episode.late) == (5, 1, 4, 1)
     # The scene of 400 ms waited, those before it were dropped.
     assert thinker.asked == [(0, 0), (400, 500)]
+
+
+def test_a_decision_is_in_force_from_its_instant() -> None:
+    """Not from the next step of the simulation: the later we brake within one, the faster we were."""
+    speeds = []
+    for span_ms in (0, 20, 40, 60):
+        driver = OneByOne(Late("SLOWER", [span_ms]))
+        speeds.append(drive("unconstrained", 1, PERIOD_NS, driver, duration_s=0.2).mean_speed_m_s)
+    assert speeds == sorted(set(speeds))
 
 
 def test_no_decision_lets_the_one_before_hold() -> None:

@@ -16,6 +16,7 @@ from bench.report import Report, parser
 from examples.highway.contenders import CONTENDERS, THINKERS
 from examples.highway.setting import THOUGHT_NS, open_setting
 
+FIRST_SEED = 11_000  # nobody looked at drives of these while anything was chosen
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
 COMPARED_SEEDS = 300  # of those that the figures compare: one drive in ten or twenty ends in a crash
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
@@ -69,8 +70,10 @@ def main() -> int:
     contenders = [name for name in given.contenders if setting.own(name) or ASKED not in given.contenders]
     finished = Finished(given.keep, setting.identity)
     seeds = {name: given.seeds or (COMPARED_SEEDS if name in COMPARED else SEEDS) for name in contenders}
-    wanted = [(name, seed, False) for seed in range(max(seeds.values())) for name in contenders if seed < seeds[name]]
-    wanted += [(name, seed, True) for seed in range(given.live) for name in given.live_contenders]
+    wanted = [
+        (name, FIRST_SEED + i, False) for i in range(max(seeds.values())) for name in contenders if i < seeds[name]
+    ]
+    wanted += [(name, FIRST_SEED + i, True) for i in range(given.live) for name in given.live_contenders]
     run_all(setting, finished, wanted, given.processes or max(1, (os.cpu_count() or 1) // setting.profile.key.threads))
     episodes = [finished.episodes[key] for key in wanted]
     drives, live = of(episodes, live=False), of(episodes, live=True)

@@ -1,7 +1,8 @@
 """One drive: traffic and driver in lock-step simulated time.
 
 Every period the driver gets the scene. Who thinks is shown the newest when the thought before is over; what was decided
-is in force from the next step of the simulation until something else is. At first that is IDLE.
+is in force from that instant, between two steps of the simulation if need be, until something else is. At first that is
+IDLE.
 """
 
 from __future__ import annotations
@@ -163,31 +164,49 @@ def drive(
         wait: returns when the traffic's time may come to an instant.
         watch: shown every step.
     """
-    environment = traffic(seed)
+    trip = Trip(seed, period_ns, by_itself=driver is None)
     a_period = steps_a_period(period_ns)
     step_ns = period_ns / a_period
-    if driver is None:
-        driven_by_idm(environment)
-    car, log = environment.vehicle, Log(period_ns)
-    wheel = Wheel(car)
     for step in range(round(duration_s * NS_PER_S / step_ns)):
-        now_ns = round(step * step_ns)
-        wait(now_ns)
+        now_ns, next_ns = round(step * step_ns), round((step + 1) * step_ns)
+        if driver is not None and step % a_period == 0:
+            driver.offer(scene_of(trip.environment), now_ns)
+        wait(next_ns)
         if driver is not None:
-            for said in driver.until(now_ns):
-                log.take(said, wheel)
-            if step % a_period == 0:
-                driver.offer(scene_of(environment), now_ns)
-                for said in driver.until(now_ns):
-                    log.take(said, wheel)
-            wheel.act()
-        environment.road.act()
-        environment.road.step(step_ns / NS_PER_S)
-        log.speeds_m_s.append(float(car.speed))
-        watch(Moment(now_ns, environment, wheel.action, log.latest))
-        if car.crashed:
+            for said in driver.until(next_ns - 1):  # what comes with the next scene belongs to the next step
+                trip.go_on(said.over_ns)
+                trip.log.take(said, trip.wheel)
+        trip.go_on(next_ns)
+        watch(Moment(now_ns, trip.environment, trip.wheel.action, trip.log.latest))
+        if trip.crashed:
             break
-    return log.episode(contender, seed, pace, bool(car.crashed), step_ns, live)
+    return trip.log.episode(contender, seed, pace, trip.crashed, live)
+
+
+class Trip:
+    """Our car in its traffic, and the log of that; ``by_itself``: highway-env's own driver drives it."""
+
+    def __init__(self, seed: int, period_ns: int, by_itself: bool) -> None:
+        self.environment = traffic(seed)
+        self._steered = not by_itself
+        if by_itself:
+            driven_by_idm(self.environment)
+        self.wheel, self.log = Wheel(self.environment.vehicle), Log(period_ns)
+
+    @property
+    def crashed(self) -> bool:
+        return bool(self.environment.vehicle.crashed)
+
+    def go_on(self, to_ns: int) -> None:
+        """A step of the simulation, with what is in force, unless we are there already or have crashed."""
+        span_ns = to_ns - self.log.driven_ns
+        if span_ns <= 0 or self.crashed:
+            return
+        if self._steered:
+            self.wheel.act()
+        self.environment.road.act()
+        self.environment.road.step(span_ns / NS_PER_S)
+        self.log.moved(float(self.environment.vehicle.speed), span_ns)
 
 
 class Log:
@@ -195,13 +214,19 @@ class Log:
 
     def __init__(self, period_ns: int) -> None:
         self.period_ns = period_ns
-        self.speeds_m_s: list[float] = []
+        self.driven_ns = 0
+        self._speeds_ns = 0.0  # each times how long it lasted
         self.latest: Said | None = None
         self._ages_ms: list[float] = []
         self._fresh: set[int] = set()
         self._late = 0
         self._sources: dict[str, int] = {}
         self._actions: dict[str, int] = {}
+
+    def moved(self, speed_m_s: float, span_ns: int) -> None:
+        """A step of the simulation is done, and so fast we are behind it."""
+        self.driven_ns += span_ns
+        self._speeds_ns += speed_m_s * span_ns
 
     def take(self, said: Said, wheel: Wheel) -> None:
         """A driver is done with a scene: what it decided is in force from now on."""
@@ -218,10 +243,9 @@ class Log:
         self._late += age_ns > self.period_ns
         self._ages_ms.append(round(age_ns / NS_PER_MS, 3))
 
-    def episode(self, contender: str, seed: int, pace: float, crashed: bool, step_ns: float, live: bool) -> Episode:
+    def episode(self, contender: str, seed: int, pace: float, crashed: bool, live: bool) -> Episode:
         """The drive as it ended."""
-        driven_s = len(self.speeds_m_s) * step_ns / NS_PER_S
-        periods = math.ceil(driven_s * NS_PER_S / self.period_ns - 1e-9)
+        periods = math.ceil(self.driven_ns / self.period_ns)
         return Episode(
             contender=contender,
             seed=seed,
@@ -229,8 +253,8 @@ class Log:
             period_ms=self.period_ns / NS_PER_MS,
             live=live,
             success=not crashed,
-            mean_speed_m_s=math.fsum(self.speeds_m_s) / len(self.speeds_m_s),
-            driven_s=round(driven_s, 6),
+            mean_speed_m_s=self._speeds_ns / self.driven_ns,
+            driven_s=self.driven_ns / NS_PER_S,
             periods=periods,
             decisions=len(self._ages_ms),
             held=0 if contender == IDM else periods - len({k for k in self._fresh if k < periods}),

@@ -67,10 +67,10 @@ class LiveDriver:
         MONOTONIC.wait_until(self._never, self._begun_ns + at_ns)
 
     def offer(self, scene: Scene, now_ns: int) -> None:
-        self._say(msgspec.structs.replace(scene, header=Header(time_of(system_ns()))))
+        self._say(msgspec.structs.replace(scene, header=Header(time_of(self._system_ns + now_ns))))
 
     def until(self, now_ns: int) -> Iterable[Said]:
-        while self._arrived:
+        while self._arrived and self._arrived[0].over_ns <= now_ns:
             yield self._arrived.popleft()
 
     def close(self) -> None:
