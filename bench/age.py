@@ -27,8 +27,7 @@ from examples.highway.episode import LONGEST_PERIOD_NS, AtOnce, Episode, Moment,
 from examples.highway.setting import Setting, open_setting
 from examples.highway.traffic import scene_of
 
-FIRST_SEED, SEEDS, QUICK_SEEDS = 2_000_000, 60, 1
-DELAYS_MS = (0, 100, 200, 400, 600, 1000)
+FIRST_SEED, SEEDS, QUICK_SEEDS = 2_000_000, 100, 1
 SCENES, QUICK_SCENES, SCENES_OF_A_SEED = 400, 5, 40
 POLICIES = (
     INSTANT,
@@ -44,14 +43,24 @@ POLICIES = (
 )
 
 
-class Late:
-    """The taught rule, which takes its time."""
+class Late(msgspec.Struct, frozen=True):
+    """The taught rule, which takes its time; ``at_first``: for its first decision, too."""
 
-    def __init__(self, delay_ms: int) -> None:
-        self._delay_ns = delay_ms * NS_PER_MS
+    delay_ms: int
+    at_first: bool = True
 
     def ask(self, scene: Scene, stamped_ns: int, at_ns: int) -> Said:
-        return Said(stamped_ns, at_ns + self._delay_ns, teacher(scene))
+        delay_ns = self.delay_ms * NS_PER_MS if self.at_first or stamped_ns else 0
+        return Said(stamped_ns, at_ns + delay_ns, teacher(scene))
+
+    def __str__(self) -> str:
+        if not self.delay_ms:
+            return "the rule at once"
+        return f"the rule, {self.delay_ms} ms late" + ("" if self.at_first else " but at first")
+
+
+AT_ONCE = Late(0)
+LATE = (AT_ONCE, Late(100), Late(200), Late(200, at_first=False), Late(400), Late(600))
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -63,7 +72,7 @@ class Told(msgspec.Struct, frozen=True):
 
 def options() -> argparse.Namespace:
     wanted = parser("age", "What does a decision's age cost at the wheel, and how old do policies let it become?")
-    wanted.add_argument("--seeds", type=int, metavar="N", help=f"drives at each delay, default {SEEDS}")
+    wanted.add_argument("--seeds", type=int, metavar="N", help=f"drives of each late rule, default {SEEDS}")
     wanted.add_argument("--scenes", type=int, metavar="N", help=f"that each policy decides, default {SCENES}")
     given = wanted.parse_args()
     given.seeds = given.seeds if given.seeds is not None else QUICK_SEEDS if given.quick else SEEDS
@@ -73,21 +82,20 @@ def options() -> argparse.Namespace:
     return given
 
 
-def late_drive(wanted: tuple[int, int]) -> Episode:
-    """A drive by delay, ms, and seed."""
-    delay_ms, seed = wanted
-    driver = OneByOne(Late(delay_ms)) if delay_ms else AtOnce(teacher)
-    return drive("teacher", seed, LONGEST_PERIOD_NS, driver)
+def late_drive(wanted: tuple[Late, int]) -> Episode:
+    """A drive by rule and seed."""
+    rule, seed = wanted
+    return drive("teacher", seed, LONGEST_PERIOD_NS, OneByOne(rule))
 
 
-def late_drives(seeds: Sequence[int]) -> dict[int, list[Episode]]:
+def late_drives(seeds: Sequence[int]) -> dict[Late, list[Episode]]:
     """Drives of the taught rule by how late its decisions come."""
-    wanted = [(delay_ms, seed) for seed in seeds for delay_ms in DELAYS_MS]
-    found: dict[int, list[Episode]] = {delay_ms: [] for delay_ms in DELAYS_MS}
+    wanted = [(rule, seed) for seed in seeds for rule in LATE]
+    found: dict[Late, list[Episode]] = {rule: [] for rule in LATE}
     with progress() as bar, ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         driven = bar.track(pool.map(late_drive, wanted), total=len(wanted), description="late drives")
-        for (delay_ms, _), episode in zip(wanted, driven, strict=True):
-            found[delay_ms].append(episode)
+        for (rule, _), episode in zip(wanted, driven, strict=True):
+            found[rule].append(episode)
             bar.refresh()
     return found
 
@@ -117,18 +125,18 @@ def decisions(setting: Setting, policy: str, scenes: Sequence[Scene]) -> Iterato
     driver.close()
 
 
-def table(late: Mapping[int, Sequence[Episode]], told: Mapping[str, Sequence[Told]]) -> Table:
+def table(late: Mapping[Late, Sequence[Episode]], told: Mapping[str, Sequence[Told]]) -> Table:
     """Ages in ms, success × speed in m/s."""
     made = Table(title="The taught rule with its decisions late, and the model's decisions by policy")
     made.add_column("decides", no_wrap=True)
     for heading in ("age", "mean age", "like the rule", "no crash", "success × speed", "less the rule at once, 95 %"):
         made.add_column(heading, justify="right")
-    for delay_ms, episodes in late.items():
+    for rule, episodes in late.items():
         safe = sum(one.success for one in episodes) / len(episodes)
         score = statistics.fmean(one.score for one in episodes)
-        less, least, most = interval(paired(episodes, late[0]))
-        cost = f"{less:+.2f} ({least:+.2f} … {most:+.2f})" if delay_ms else ""
-        made.add_row(f"the rule, {delay_ms} ms late", f"{delay_ms}", "", "", f"{safe:.1%}", f"{score:.2f}", cost)
+        less, least, most = interval(paired(episodes, late[AT_ONCE]))
+        cost = "" if rule == AT_ONCE else f"{less:+.2f} ({least:+.2f} … {most:+.2f})"
+        made.add_row(str(rule), f"{rule.delay_ms}", "", "", f"{safe:.1%}", f"{score:.2f}", cost)
     for policy, found in told.items():
         ages = [one.age_ms for one in found]
         alike = statistics.fmean(one.like_the_teacher for one in found)
@@ -149,10 +157,10 @@ def main() -> int:
         }
     samples = {
         "identity": setting.identity,
-        "late": {str(delay_ms): [one.score for one in episodes] for delay_ms, episodes in late.items()},
+        "late": {str(rule): [one.score for one in episodes] for rule, episodes in late.items()},
         "decisions": msgspec.to_builtins(told),
     }
-    notes = [f"{given.seeds} drives at each delay, {len(scenes)} scenes of which {SCENES_OF_A_SEED} are of a drive"]
+    notes = [f"{given.seeds} drives of each rule, {len(scenes)} scenes of which {SCENES_OF_A_SEED} are of a drive"]
     return report.finish([], samples, table(late, told), notes)
 
 

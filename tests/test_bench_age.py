@@ -18,9 +18,17 @@ def test_a_late_rule_decides_the_same_later() -> None:
     (scene,) = age.met(1)
     said = age.Late(400).ask(scene, 7, 200)
     assert (said.action, said.stamped_ns, said.over_ns) == (teacher(scene), 7, 200 + 400 * NS_PER_MS)
-    late = age.late_drive((400, age.FIRST_SEED))
+    late = age.late_drive((age.Late(400), age.FIRST_SEED))
     assert late.age_ms >= 400.0
     assert late.held > late.periods / 3
+
+
+def test_only_the_first_decision_may_come_at_once() -> None:
+    """And the ones behind it late."""
+    (scene,) = age.met(1)
+    rule = age.Late(200, at_first=False)
+    assert rule.ask(scene, 0, 0).over_ns == 0
+    assert rule.ask(scene, 200 * NS_PER_MS, 200 * NS_PER_MS).over_ns == 400 * NS_PER_MS
 
 
 def test_policies_are_told_apart() -> None:
@@ -35,7 +43,7 @@ def test_policies_are_told_apart() -> None:
 def test_a_row_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every delay and every policy is in the table, and every drive's score and decision in the record."""
     monkeypatch.setattr(age, "open_setting", made_up)
-    monkeypatch.setattr(age, "DELAYS_MS", (0, 1000))
+    monkeypatch.setattr(age, "LATE", (age.AT_ONCE, age.Late(1000)))
     monkeypatch.setattr(age, "POLICIES", (age.INSTANT,))
     monkeypatch.setattr(
         "sys.argv", ["bench.age", "--seeds", "1", "--scenes", "2", "--json", str(tmp_path / "age.json")]
