@@ -2,8 +2,9 @@
 
 highway-env 1.12.1 asks every vehicle for its place in every lane with small matrix products, and compares every pair of
 vehicles for every collision. On straight lanes along x those products are subtractions; within one round of decisions
-nobody moves, so that who is in which lane is worked out once; only neighbours along the road can collide; and whoever
-keeps to the middle of a lane need not steer. A test holds the trajectories to those of ``highway-v0``, to the last bit.
+nobody moves, so that who is in which lane is worked out once; only neighbours along the road can collide, and not those
+side by side in lanes of their own; whoever keeps to the middle of a lane need not steer, and stays; and numbers are
+clipped without arrays. A test holds the trajectories to those of ``highway-v0``, to the last bit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy as np
 from highway_env.envs.highway_env import HighwayEnv
 from highway_env.road.lane import StraightLane
 from highway_env.road.road import Road, RoadNetwork
+from highway_env.utils import not_zero
 from highway_env.vehicle.behavior import IDMVehicle
+from highway_env.vehicle.kinematics import Vehicle as Moving
 
 from anytime.node.messages import Scene, Vehicle
 from anytime.node.scene import VIEW_AHEAD_M, VIEW_BEHIND_M
@@ -26,6 +29,7 @@ LANE_WIDTH_M = 4.0
 LIMIT_M_S = 30.0
 _CENTRED_M = 0.5  # so near the middle of a lane a change is over
 _BESIDE_M = 3.0  # half a lane, and the margin of a metre that highway-env adds
+_APART_M = 2.1  # between the middles of two that head straight on and are 2 m wide
 _LENGTH_M = 10_000.0
 _TWO_PI = 2 * np.pi
 
@@ -119,7 +123,10 @@ class _Road(Road):
         for vehicle in self.vehicles:
             vehicle.step(dt)
         for i, j in sorted(self._near(dt)):
-            self.vehicles[i].handle_collisions(self.vehicles[j], dt)
+            one, other = self.vehicles[i], self.vehicles[j]
+            straight = one.heading == 0.0 == other.heading
+            if not straight or abs(one.position[1] - other.position[1]) < _APART_M:
+                one.handle_collisions(other, dt)
 
     def _near(self, dt: float) -> list[tuple[int, int]]:
         """Pairs of vehicles that are not too far apart along the road to touch before the next step."""
@@ -134,8 +141,41 @@ class _Road(Road):
         return pairs
 
 
+def _clipped(value: float, least: float, most: float) -> float:
+    return min(max(value, least), most)
+
+
 class Other(IDMVehicle):  # type: ignore[misc]
     """A vehicle of the traffic. While it and whoever is ahead head straight on, sines are 0 and cosines 1."""
+
+    def act(self, action: Any = None) -> None:
+        if self.crashed:
+            return
+        self.follow_road()
+        self.change_lane_policy()
+        steering = self.steering_control(self.target_lane_index)
+        acceleration = self._behind_others(self.lane_index)
+        if self.lane_index != self.target_lane_index:
+            acceleration = min(acceleration, self._behind_others(self.target_lane_index))
+        self.action = {
+            "steering": _clipped(steering, -self.MAX_STEERING_ANGLE, self.MAX_STEERING_ANGLE),
+            "acceleration": _clipped(acceleration, -self.ACC_MAX, self.ACC_MAX),
+        }
+
+    def _behind_others(self, lane_index: Any) -> float:
+        return self.acceleration(self, *self.road.neighbour_vehicles(self, lane_index))
+
+    def acceleration(self, ego_vehicle: Any, front_vehicle: Any = None, rear_vehicle: Any = None) -> float:
+        """By the intelligent driver model (Treiber, Hennecke and Helbing, 2000)."""
+        if not isinstance(ego_vehicle, Moving):
+            return 0.0
+        wanted = _clipped(ego_vehicle.target_speed, 0, ego_vehicle.lane.speed_limit)
+        free = 1 - np.power(max(ego_vehicle.speed, 0) / abs(not_zero(wanted)), self.DELTA)
+        acceleration = self.COMFORT_ACC_MAX * free
+        if front_vehicle:
+            gap = not_zero(ego_vehicle.lane_distance_to(front_vehicle))
+            acceleration -= self.COMFORT_ACC_MAX * np.power(self.desired_gap(ego_vehicle, front_vehicle) / gap, 2)
+        return float(acceleration)
 
     def steering_control(self, target_lane_index: Any) -> float:
         if self.heading == 0.0 and self.position[1] == self.road.network.get_lane(target_lane_index).y:
@@ -154,7 +194,6 @@ class Other(IDMVehicle):  # type: ignore[misc]
         self.clip_actions()
         self.position[0] += self.speed * dt
         self.speed += self.action["acceleration"] * dt
-        self.on_state_update()
 
 
 class Highway(HighwayEnv):
