@@ -10,19 +10,20 @@ from pathlib import Path
 import msgspec
 
 from anytime.scheduler.clock import NS_PER_MS
-from bench.highway.figures import ASKED, COMPARED, figures, live_figures, notes, of, table
+from bench.highway.figures import ASKED, figures, live_figures, notes, of, table
 from bench.highway.runs import Finished, run_all
 from bench.report import Report, parser
 from examples.highway.contenders import CONTENDERS, THINKERS
 from examples.highway.setting import THOUGHT_NS, open_setting
 
-FIRST_SEED = 11_000  # nobody looked at drives of these while anything was chosen
+FIRST_SEED = 11_000  # those below were driven while the loop was built
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
-COMPARED_SEEDS = 300  # of those that the figures compare: one drive in ten or twenty ends in a crash
+# More of those that the figures compare: one drive in ten or fifty ends in a crash, and that decides.
+MORE_SEEDS = {"reasoner": 1000, "instant": 1000, "teacher": 1000, "unconstrained": 300}
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
 PACE = f"as on a machine X times slower than this; default: so that a whole thought takes {THOUGHT_NS // NS_PER_MS} ms"
 PROCESSES = "how many simulate side by side; default: as many as the cores have engines' threads for"
-SEEDS_HELP = f"drives of each; default {SEEDS}, {COMPARED_SEEDS} of {', '.join(COMPARED)}"
+SEEDS_HELP = f"drives of each; default {SEEDS}, {', '.join(f'{n} of {name}' for name, n in MORE_SEEDS.items())}"
 LIVE = ("reasoner", "instant", "unconstrained")
 
 
@@ -69,7 +70,7 @@ def main() -> int:
     )
     contenders = [name for name in given.contenders if setting.own(name) or ASKED not in given.contenders]
     finished = Finished(given.keep, setting.identity)
-    seeds = {name: given.seeds or (COMPARED_SEEDS if name in COMPARED else SEEDS) for name in contenders}
+    seeds = {name: given.seeds or MORE_SEEDS.get(name, SEEDS) for name in contenders}
     wanted = [
         (name, FIRST_SEED + i, False) for i in range(max(seeds.values())) for name in contenders if i < seeds[name]
     ]
