@@ -29,11 +29,11 @@ def installed(directory: Path, root: Path, **environment: str) -> Done:
 
 
 def answer(root: Path) -> str | None:
-    """What the current version answers now; None where there is none."""
+    """What the current version answers now, with the parameters it came with; None where there is none."""
     current = root / "opt/anytime/current"
     if not current.exists():
         return None
-    command = [current / "venv/bin/anytime", "node", "--json"]
+    command = [current / "venv/bin/anytime", "node", "--json", "--params", current / "anytime.yaml"]
     with (current / "question.json").open() as question:
         done = subprocess.run(command, stdin=question, capture_output=True, text=True, check=True)
     return str(json.loads(done.stdout)["answer"])
