@@ -66,6 +66,20 @@ def test_a_decision_is_in_force_from_its_instant() -> None:
     assert speeds == sorted(set(speeds))
 
 
+def test_no_scene_is_shown_before_its_time() -> None:
+    """Not the first one either: a node refuses stamps of the future."""
+    came, offered = [], []
+
+    class Watching(OneByOne):
+        def offer(self, scene: Scene, now_ns: int) -> None:
+            offered.append(now_ns)
+            assert came
+            assert came[-1] >= now_ns
+
+    drive("instant", 1, PERIOD_NS, Watching(Late(None, [50])), duration_s=0.6, wait=came.append)
+    assert offered == [0, PERIOD_NS, 2 * PERIOD_NS]
+
+
 def test_no_decision_lets_the_one_before_hold() -> None:
     """A scene that nothing came of changes nothing, and its period counts as held."""
     episode = drive("reasoner", 1, PERIOD_NS, OneByOne(Late(None, [50])), duration_s=0.6)

@@ -167,6 +167,7 @@ def drive(
     trip = Trip(seed, period_ns, by_itself=driver is None)
     a_period = steps_a_period(period_ns)
     step_ns = period_ns / a_period
+    wait(0)
     for step in range(round(duration_s * NS_PER_S / step_ns)):
         now_ns, next_ns = round(step * step_ns), round((step + 1) * step_ns)
         if driver is not None and step % a_period == 0:
