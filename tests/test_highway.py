@@ -181,7 +181,7 @@ def setting() -> Setting:
 
 def test_a_drive_follows_from_its_seed(setting: Setting) -> None:
     """The same to the last bit a second time, another with another seed; how fast this machine is does not show."""
-    driven = [simulated(setting, "reasoner", seed) for seed in (3, 3, 4)]
+    driven = [simulated(setting, ("reasoner", seed)) for seed in (3, 3, 4)]
     assert driven[0] == driven[1]
     assert driven[0].age_ms != driven[2].age_ms
     assert 0 < driven[0].age_ms <= driven[0].oldest_ms < 200.0
@@ -190,7 +190,7 @@ def test_a_drive_follows_from_its_seed(setting: Setting) -> None:
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != IDM])
 def test_every_contender_decides(setting: Setting, name: str) -> None:
     """At its pace; but who is given less time than a first answer takes does not come up, and decides nothing."""
-    episode = simulated(setting, name, 0)
+    episode = simulated(setting, (name, 0))
     if name in ("reasoner-20ms", "reasoner-50ms"):
         assert episode.decisions == 0
         assert episode.held == episode.periods == 8

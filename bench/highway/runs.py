@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -17,6 +18,8 @@ from examples.highway.episode import AtOnce, Episode, OneByOne, drive
 from examples.highway.live import LiveDriver
 from examples.highway.setting import Setting
 
+Wanted = TypeVar("Wanted")
+Driven = TypeVar("Driven")
 Key = tuple[str, int, bool]  # contender, seed, live
 
 
@@ -57,8 +60,9 @@ class Finished:
                 out.write("\n" * broken + json.dumps(record) + "\n")
 
 
-def simulated(setting: Setting, name: str, seed: int) -> Episode:
-    """One drive in lock-step simulated time."""
+def simulated(setting: Setting, wanted: tuple[str, int]) -> Episode:
+    """One drive in lock-step simulated time, by contender and seed."""
+    name, seed = wanted
     driving = functools.partial(drive, name, seed, setting.period_ns, pace=setting.pace, duration_s=setting.duration_s)
     if name not in THINKERS:
         return driving(None if name == IDM else AtOnce(reflex(name, seed)))
@@ -88,7 +92,8 @@ def run_all(setting: Setting, finished: Finished, wanted: Sequence[Key], process
     missing = [key for key in wanted if key not in finished.episodes]
     with progress() as bar:
         task = bar.add_task("simulated", total=len(wanted), completed=len(wanted) - len(missing))
-        for episode in _side_by_side(setting, [(name, seed) for name, seed, live in missing if not live], processes):
+        in_simulated_time = [(name, seed) for name, seed, live in missing if not live]
+        for episode in side_by_side(setting, simulated, in_simulated_time, processes):
             finished.add(episode)
             bar.update(task, advance=1, description=f"simulated, seed {episode.seed}", refresh=True)
         for name, seed, live in missing:
@@ -98,15 +103,17 @@ def run_all(setting: Setting, finished: Finished, wanted: Sequence[Key], process
                 bar.update(task, advance=1, refresh=True)
 
 
-def _side_by_side(setting: Setting, drives: Sequence[tuple[str, int]], processes: int) -> Iterator[Episode]:
+def side_by_side(
+    setting: Setting, one: Callable[[Setting, Wanted], Driven], wanted: Sequence[Wanted], processes: int
+) -> Iterator[Driven]:
     """Simulated drives in their order. Nothing of what else the machine does reaches simulated time."""
-    if processes == 1 or len(drives) < 2:
-        for name, seed in drives:
-            yield simulated(setting, name, seed)
+    if processes == 1 or len(wanted) < 2:
+        for each in wanted:
+            yield one(setting, each)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _opened_as, (setting,)) as pool:
-        yield from pool.map(_one, drives)
+        yield from pool.map(functools.partial(_in_it, one), wanted)
 
 
 _opened: list[Setting] = []  # of a process that drives for another
@@ -116,5 +123,5 @@ def _opened_as(setting: Setting) -> None:
     _opened.append(setting)
 
 
-def _one(drive: tuple[str, int]) -> Episode:
-    return simulated(_opened[0], *drive)
+def _in_it(one: Callable[[Setting, Wanted], Driven], wanted: Wanted) -> Driven:
+    return one(_opened[0], wanted)
