@@ -96,5 +96,5 @@ def test_no_drives_are_no_measurement(
 
 def test_no_such_policy_drives_nobody(setting: Setting) -> None:
     """Refused with what the node says of it."""
-    with pytest.raises(SystemExit, match="nobody drives with aut: .*there is no policy 'aut': did you mean 'auto'"):
+    with pytest.raises(SystemExit, match=r"nobody drives with aut: .*there is no policy 'aut': did you mean 'auto'"):
         age.policy_drive(setting, ("aut", 5))
