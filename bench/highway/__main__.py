@@ -19,7 +19,7 @@ from examples.highway.setting import THOUGHT_NS, open_setting
 FIRST_SEED = 13_000  # those below were driven while the loop was built and its policy chosen
 SEEDS, LIVE_SEEDS, QUICK_SEEDS = 100, 10, 2
 # More of those that the figures compare: few drives end in a crash, and those decide.
-MORE_SEEDS = {"reasoner": 1000, "instant": 1000, "teacher": 1000, "unconstrained": 300}
+MORE_SEEDS = {"reasoner": 700, "instant": 700, "teacher": 700, "unconstrained": 300}
 QUICK = ("reasoner", "instant", "unconstrained", "teacher")
 PACE = f"as on a machine X times slower than this; default: so that a whole thought takes {THOUGHT_NS // NS_PER_MS} ms"
 PROCESSES = "how many simulate side by side; default: as many as the cores have engines' threads for"
