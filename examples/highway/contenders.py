@@ -15,7 +15,7 @@ from recipes.reference import drive
 AMPLE_S = 60.0
 WHOLE_THOUGHT = "fixed:tokens=100000"
 INSTANT = "fixed:tokens=0"
-WHEN_IN_DOUBT = "auto:sure=0.9"  # a car goes on meanwhile: what is right already is worth more soon than surer later
+WHEN_IN_DOUBT = "auto:sure=0.95"  # a car goes on meanwhile: what is right already is worth more soon than surer later
 
 
 class Thinker(msgspec.Struct, frozen=True):
