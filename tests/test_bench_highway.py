@@ -22,8 +22,9 @@ def test_finished_drives_are_not_driven_again(tmp_path: Path, monkeypatch: pytes
     setting: Any = type("Any", (), {"period_ns": PERIOD_NS, "pace": 1.0})()
     driven: list[tuple[str, int]] = []
 
-    def counted(setting: Setting, name: str, seed: int) -> Episode:
-        driven.append((name, seed))
+    def counted(setting: Setting, wanted: tuple[str, int]) -> Episode:
+        driven.append(wanted)
+        name, seed = wanted
         return drive(name, seed, PERIOD_NS, AtOnce(reflex(name, seed)), duration_s=0.2)
 
     monkeypatch.setattr("bench.highway.runs.simulated", counted)
